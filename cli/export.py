@@ -93,7 +93,7 @@ class AxisSize(click.ParamType[int | str]):
 @click.option(
     "--with-tokenizer",
     is_flag=True,
-    help="Write model_from_text.onnx too: from texts to labels or vectors, with onnxruntime-extensions.",
+    help="ONNX, SavedModel: write a program from texts to labels or vectors too, with the tokenizer in it.",
 )
 @click.option("--no-validate", is_flag=True, help="Skip validation; artifact.json records it.")
 @click.option(
@@ -187,7 +187,7 @@ def command(
                 options={
                     "opset": opset,
                     # The program from texts shares the weights that lie outside of the program from tokens.
-                    "external": external_data or with_tokenizer,
+                    "external": external_data or (with_tokenizer and target == "onnx"),
                     "max_shard_size": max_shard_size,
                     "merged": merged,
                     "optimize": optimize,

@@ -28,6 +28,8 @@ JAX_PROGRAM = "program.jax"
 JAX_WEIGHTS = "flax_model.msgpack"
 SAVED_MODEL = "saved_model/1"
 """Folder of a SavedModel: version 1 of a servable."""
+TEXT_SAVED_MODEL = "saved_model_from_text/1"
+"""The SavedModel that takes texts."""
 
 
 def jax_program_files(folder: Path) -> dict[str, Path]:

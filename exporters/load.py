@@ -12,6 +12,7 @@ from pathlib import Path
 from equipoise.convert.containers import flax_msgpack
 from equipoise.convert.core.errors import ContainerError, InputError
 from equipoise.convert.core.framework_types import JaxArray, JaxExported, JaxTree, NnxModule
+from equipoise.convert.core.tensor import TensorRef
 from equipoise.exporters.artifact import read_manifest
 from equipoise.exporters.artifact_files import JAX_PROGRAM, JAX_WEIGHTS, jax_program_files
 from equipoise.exporters.cache_names import PAST_PREFIX
@@ -160,14 +161,15 @@ class JaxModel:
         return decoder.apply(parameters, {name: given[name] for name in decoder.inputs})
 
 
-def load_jax(folder: str | Path) -> JaxModel:
+def load_jax(folder: str | Path, weights: str | Path | None = None) -> JaxModel:
     """Loads the programs of an artifact.
 
     Args:
         folder: A folder that ``equipoise export --to stablehlo`` wrote.
+        weights: A checkpoint in the Flax layout whose weights are taken instead, e.g. one of Orbax that was saved in a training.
 
     Raises:
-        InputError: The folder holds no program.
+        InputError: The folder holds no program, or the checkpoint has other weights.
         ContainerError: A program is damaged.
     """
     place = Path(folder)
@@ -181,11 +183,41 @@ def load_jax(folder: str | Path) -> JaxModel:
         )
     programs = {role: _deserialize(path) for role, path in files.items()}
     stored = flax_msgpack.read(place / JAX_WEIGHTS).tensors
-    weights = nest_paths({name: tensor.read() for name, tensor in stored.items()})
+    if weights is not None:
+        stored = _weights_instead(Path(weights), stored)
+    tree = nest_paths({name: tensor.read() for name, tensor in stored.items()})
     limits = tuple(
         one for one in read_manifest(place).get("notes", []) if one.startswith("sizes: ")
     )
-    return JaxModel({role: _jax_program(one, weights, limits) for role, one in programs.items()})
+    return JaxModel({role: _jax_program(one, tree, limits) for role, one in programs.items()})
+
+
+def _weights_instead(place: Path, stored: Mapping[str, TensorRef]) -> Mapping[str, TensorRef]:
+    """Returns the weights of a checkpoint if they have the names, shapes and dtypes of those of an artifact.
+
+    Raises:
+        InputError: They have not.
+    """
+    from equipoise.convert.checkpoints.opening.open_checkpoint import open_checkpoint
+
+    found = open_checkpoint(place, layout="flax").in_layout("flax")
+    for name in [*stored, *(found.keys() - stored.keys())]:
+        expected, other = (
+            f"{side[name].dtype.name} {list(side[name].shape)}"
+            if name in side
+            else "no such tensor"
+            for side in (stored, found)
+        )
+        if expected != other:
+            raise InputError(
+                "the checkpoint has other weights than the program",
+                file=place,
+                tensor=name,
+                expected=expected,
+                found=other,
+                hint="give a checkpoint of the same model, in the dtype of the program",
+            )
+    return {name: found[name] for name in stored}
 
 
 def _deserialize(path: Path) -> JaxExported:
@@ -206,7 +238,7 @@ def _jax_program(
     return JaxProgram(exported, weights, args[1], limits)
 
 
-def load_flax(folder: str | Path) -> NnxModule:
+def load_flax(folder: str | Path, weights: str | Path | None = None) -> NnxModule:
     """Loads an artifact as a ``flax.nnx.Module``.
 
     Its parameters have the names of the Flax layout (``model.bert.encoder.layer["0"].output.dense.kernel``) and can be
@@ -214,15 +246,16 @@ def load_flax(folder: str | Path) -> NnxModule:
 
     Args:
         folder: A folder that ``equipoise export --to stablehlo`` wrote.
+        weights: A checkpoint in the Flax layout whose weights are taken instead, e.g. the module's state as Orbax saved it.
 
     Raises:
-        InputError: The folder holds no program.
+        InputError: The folder holds no program, or the checkpoint has other weights.
         ContainerError: A program is damaged.
     """
     from flax import nnx
     from jax import numpy as jnp
 
-    program = load_jax(folder)
+    program = load_jax(folder, weights)
 
     class WeightTree(nnx.Module):  # type: ignore[misc]
         """One level of the tree of weights."""

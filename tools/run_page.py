@@ -103,7 +103,7 @@ def _change_row(change: Mapping[str, Any]) -> str:
 
 
 NEWEST = """\
-The same calls are made with `pipeline()` of the newest transformers too, where it has the pipeline. It gives what 4.57.6 gives, but for this, where `run`
+The same calls are made with `pipeline()` of the newest transformers too, where it has the pipeline. Its results are those of 4.57.6, but for this, where `run`
 stays with 4.57.6."""
 WHISPER = """\
 Without `language` a multilingual model detects it. Audio beyond the model's window is written segment by segment with

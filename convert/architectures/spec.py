@@ -15,6 +15,7 @@
     [absent]                              parameter that old files lack -> why zeros are equivalent
     [pytorch] [tensorflow] [flax]         exceptions of that layout
     [google]                              the names of Google's own code; without it there are none
+    [keras_hub]                           names and config in KerasHub; without it the layout lacks the architecture
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ from equipoise.convert.architectures.spec_files import ARCHS_FOLDER, spec_names
 from equipoise.convert.core.errors import SpecError
 
 CLASS_PREFIXES = {"pytorch": "", "tensorflow": "TF", "flax": "Flax", "google": ""}
-"""Layout -> what its classes' names begin with; each has a section of its own."""
+"""Layout -> what its classes' names begin with."""
 
-LAYOUT_SECTIONS = tuple(CLASS_PREFIXES)
+LAYOUT_SECTIONS = (*CLASS_PREFIXES, "keras_hub")
+"""Sections that belong to a layout."""
+
 OPTIONAL_LAYOUTS = ("google",)
 """Layouts that only architectures with a section of theirs have, whose ``classes`` lists the classes."""
 
@@ -275,6 +278,8 @@ def _parse_classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, Cl
                 else entry.get(layout, True)
             )
         }
+        if hub_class := values.get("keras_hub", {}).get("keras", {}).get("classes", {}).get(suffix):
+            names["keras-hub"] = hub_class
         name = names.get("pytorch", stem + suffix)
         base = bool(entry.get("base", False))
         yield suffix, ClassSpec(suffix, name, tuple(entry["groups"]), base, names)

@@ -74,6 +74,18 @@ class Checkpoint(Mapping[str, TensorRef]):
         return self.path if self.path.is_dir() else self.path.parent
 
     @property
+    def named_files(self) -> dict[str, Path]:
+        """The files by their names; where two have one name, by their paths below the folder of the first file."""
+        counts = Counter(path.name for path in self.files)
+        base = self.files[0].parent
+        return {
+            path.relative_to(base).as_posix()
+            if counts[path.name] > 1 and base in path.parents
+            else path.name: path
+            for path in self.files
+        }
+
+    @property
     def quantization(self) -> str | None:
         """What quantized the weights, or None for weights that are plain numbers."""
         return quantization_method(self.config.values if self.config else {}, self.tensors)

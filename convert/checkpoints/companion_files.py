@@ -7,7 +7,7 @@ from pathlib import Path
 
 from equipoise.convert.files.containment import reason_not_to_read
 from equipoise.convert.files.ownership import INDEX_TABLES
-from equipoise.convert.folders.weight_files import is_shard_index
+from equipoise.convert.folders.shard_index import is_shard_index
 
 COMPANION_SUFFIXES = frozenset(
     (".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken", ".jinja", ".vocab")

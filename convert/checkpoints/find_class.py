@@ -25,7 +25,7 @@ from equipoise.convert.checkpoints.matching import (
     match_class,
 )
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, SpecError
-from equipoise.convert.layouts import layout_names
+from equipoise.convert.layouts import COMPLETE_LAYOUTS, layout_names
 
 _HEADS_IGNORED_ON_LOADING = frozenset((
     "pooler", "predictions", "cls", "lm_head", "sop_classifier", "generator_predictions", "generator_lm_head",
@@ -145,6 +145,13 @@ class _ClassSearch:
                 if found.fits and found.expansion.cls in self.named:
                     return found
                 matches.append(found)
+        if not matches:
+            raise ArchitectureError(
+                f"no names of {self.spec.model_type!r} in the layout {self.checkpoint.layout} are known",
+                file=self.checkpoint.path,
+                found=", ".join(list(self.checkpoint.tensors)[:4]) + ", ...",
+                hint="the config is another model's; give the right one with --config or --architecture",
+            )
         fitting = [one for one in matches if one.fits]
         if fitting:
             return fitting[0]
@@ -161,13 +168,15 @@ class _ClassSearch:
         if self.checkpoint.container == "safetensors":
             # The metadata of a safetensors file can be wrong or absent; the tensor names cannot.
             layouts = tuple(dict.fromkeys((*layouts, *every)))
-        return layouts
+        known = {name for entry in self.spec.classes.values() for name in entry.names}
+        return tuple(one for one in layouts if one in known or one in COMPLETE_LAYOUTS)
 
     def _expansions(self, layout: str) -> Iterator[Expansion]:
-        """Yields the classes that a checkpoint of a layout may hold, the named ones first."""
+        """Yields the classes that a layout may have, the named ones first."""
         every = self.spec.classes_of(layout)
         for entry in sorted(every, key=lambda entry: entry not in self.named):
-            yield expand(self.spec, entry, self.config)
+            if layout in COMPLETE_LAYOUTS or layout in entry.names:
+                yield expand(self.spec, entry, self.config)
 
     def _matches(self, layout: str, prefix: str) -> Iterator[ClassMatch]:
         names = list(self.checkpoint.in_layout(layout, prefix))

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.keras_hub_config import (
+    is_keras_hub_config,
+    unknown_backbone,
+)
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, read_spec
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
@@ -51,6 +55,8 @@ def find_spec(
             file=checkpoint.path,
             hint="copy it there, or give it with --config",
         )
+    if is_keras_hub_config(config.values):
+        raise unknown_backbone(config)
     own = load_spec(config.model_type) if config.model_type else None
     if checkpoint.layout == "google":
         return _find_google_spec(checkpoint, own, config, fits)

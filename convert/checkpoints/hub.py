@@ -13,12 +13,8 @@ from equipoise.convert.checkpoints.companion_files import COMPANION_SUFFIXES
 from equipoise.convert.core.errors import CheckpointError, InputError
 from equipoise.convert.core.hints import install_hint
 from equipoise.convert.folders.recognition import recognise_paths
-from equipoise.convert.folders.weight_files import (
-    WEIGHT_FILES,
-    is_shard_index,
-    layout_from_filename,
-    variant_names,
-)
+from equipoise.convert.folders.shard_index import is_shard_index
+from equipoise.convert.folders.weight_files import WEIGHT_FILES, layout_from_filename, variant_names
 
 HUB_SCHEME = "hf://"
 _REPOSITORY_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)

@@ -15,6 +15,9 @@ A container module defines (``tests/convert/containers/test_contract.py`` tests 
     ``write(name, blocks)`` in the order of the headers, and ends with ``close()``. Writes exactly the given file,
     reports through ``finished_bytes`` how much of it is final, and raises ``ContainerError`` if the bytes do not match
     the header's shape. As a context manager it closes on success and only releases the file descriptor on an error.
+
+A container of several files stands in a folder of its own: ``FILENAME`` is the file that is read and written by that name,
+``Container.files`` and ``Writer.further_files`` are the others.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ class Container:
         oddities: Remarks for the user, e.g. "legacy format", "unused bytes at the end".
         maps: Names of the upper maps that hold tensors, where a file has maps within maps: those of a name such as
             ``state_dict.model.encoder.weight`` cannot be told from the name alone.
+        files: Further files that hold its tensors, where it has several.
         identities: The file and others that hold its tensors -> what they were before they were read.
         averages: Name of a variable -> its moving average, which stands under ``left_out``.
     """
@@ -35,6 +36,7 @@ class Container:
     left_out: Mapping[str, str] = field(default_factory=dict)
     oddities: tuple[str, ...] = ()
     maps: frozenset[str] = frozenset()
+    files: tuple[Path, ...] = ()
     identities: Mapping[Path, FileIdentity] = field(default_factory=dict)
     averages: Mapping[str, TensorRef] = field(default_factory=dict)
 

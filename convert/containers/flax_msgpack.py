@@ -9,11 +9,9 @@ by key.)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
-
-import numpy as np
 
 from equipoise.convert.containers._msgpack.file_layout import (
     CHUNKED_KEY,
@@ -31,7 +29,6 @@ from equipoise.convert.containers._msgpack.scanner import (
 from equipoise.convert.containers._shared.checks import check_headers, check_name, check_shape
 from equipoise.convert.containers._shared.slot_file import SlotFile, SlotWriter, create_file
 from equipoise.convert.containers.base import Container
-from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import DTYPES, Extent, TensorHeader, TensorRef
 
@@ -41,31 +38,6 @@ WRITABLE_DTYPES = frozenset(DTYPES)
 """Names of the dtypes that can be written."""
 CHUNK_BYTES = 2**30
 """Flax's ``MAX_CHUNK_SIZE``: larger arrays are split into chunks of this size."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkedRef(TensorRef):
-    """A tensor in several chunks of one file.
-
-    Attributes:
-        parts: The chunks in order.
-    """
-
-    parts: tuple[Extent, ...] = ()
-
-    def read(self) -> Array:
-        """Reads the tensor into a new array."""
-        out = np.empty(self.nbytes, np.uint8)
-        done = 0
-        for block in self.blocks():
-            out[done : done + len(block)] = block
-            done += len(block)
-        return out.view(self.dtype).reshape(self.shape)
-
-    def blocks(self) -> Iterator[memoryview]:
-        """Yields the bytes in C order, in blocks; a block is valid until the next one."""
-        for part in self.parts:
-            yield from part.blocks()
 
 
 def sniff(path: Path) -> bool:
@@ -119,7 +91,7 @@ def _tensor_ref(name: str, leaf: ArrayNode, path: Path) -> TensorRef:
     return TensorRef(name, leaf.dtype, leaf.shape, path, Extent(path, leaf.offset, leaf.nbytes))
 
 
-def _chunked_ref(name: str, node: MapNode, path: Path) -> ChunkedRef:
+def _chunked_ref(name: str, node: MapNode, path: Path) -> TensorRef:
     sizes = [
         item.value if isinstance(item, OtherNode) else None
         for item in _tuple_items(node, SHAPE_KEY)
@@ -148,7 +120,7 @@ def _chunked_ref(name: str, node: MapNode, path: Path) -> ChunkedRef:
     dtype = chunks[0].dtype
     parts = tuple(Extent(path, chunk.offset, chunk.nbytes) for chunk in chunks)
     shape = check_shape(sizes, dtype, file=path, tensor=name)
-    ref = ChunkedRef(name, dtype, shape, path, parts=parts)
+    ref = TensorRef(name, dtype, shape, path, stream=partial(_stream_chunks, parts))
     found = sum(part.nbytes for part in parts)
     if found != ref.nbytes:
         raise ContainerError(
@@ -159,6 +131,12 @@ def _chunked_ref(name: str, node: MapNode, path: Path) -> ChunkedRef:
             found=f"{found} bytes",
         )
     return ref
+
+
+def _stream_chunks(parts: Sequence[Extent]) -> Iterator[memoryview]:
+    """Yields the bytes of the chunks of a tensor, in blocks; a block is valid until the next one."""
+    for part in parts:
+        yield from part.blocks()
 
 
 def _tuple_items(node: MapNode, key: str) -> Iterator[Node]:

@@ -26,6 +26,7 @@ from equipoise.convert.containers._hdf5.datasets import (
     STORABLE_DTYPES,
     StoredDataset,
     check_dataset,
+    check_no_overlap,
     list_datasets,
     object_address,
     open_file,
@@ -85,7 +86,7 @@ def read(path: Path) -> Container:
         every = [location for locations in copies.values() for location in locations]
         known = {location.address for location in every}
         unlisted = [name for name, at in list_datasets(file, path) if at not in known]
-    _check_no_overlap(every, path)
+    check_no_overlap(every, path)
     refs = {name: _tensor_ref(name, locations) for name, locations in copies.items()}
     left_out = dict.fromkeys(unlisted, "no layer lists it as a weight")
     return Container("keras_hdf5", path, refs, metadata, left_out, tuple(_oddities(copies)))
@@ -124,7 +125,7 @@ def _find_root(file: h5f.FileID, texts: TextAttributes, path: Path) -> tuple[h5g
     raise ContainerError(
         "no attribute 'layer_names': HDF5, but not weights of Keras 2",
         file=path,
-        hint="files of Keras 3 (.weights.h5) and of other programs are not supported",
+        hint="the file is of another program, or of Keras 3: then its name must end with .weights.h5",
     )
 
 
@@ -174,21 +175,6 @@ def _open_weight(root: Any, location: str, name: str, prefix: str, path: Path) -
     return replace(found, path=prefix + location)
 
 
-def _check_no_overlap(locations: list[StoredDataset], path: Path) -> None:
-    """Checks that different datasets do not share bytes: a small file could expand to a huge one."""
-    extents = {location.address: location.extent for location in locations}
-    end = 0
-    for extent in sorted(
-        (extent for extent in extents.values() if extent is not None and extent.nbytes),
-        key=lambda extent: extent.offset,
-    ):
-        if extent.offset < end:
-            raise ContainerError(
-                "two datasets overlap", file=path, found=f"at byte {extent.offset}"
-            )
-        end = extent.offset + extent.nbytes
-
-
 def _tensor_ref(name: str, copies: list[StoredDataset]) -> TensorRef:
     first = copies[0]
     others = [copy for copy in copies[1:] if copy.address != first.address]
@@ -207,7 +193,7 @@ def _tensor_ref(name: str, copies: list[StoredDataset]) -> TensorRef:
     def load() -> Array:
         return _read_equal_copies(name, first, others)
 
-    return TensorRef(name, first.dtype, first.shape, first.file, straight, load, identity)
+    return TensorRef(name, first.dtype, first.shape, first.file, straight, load, identity=identity)
 
 
 def _read_equal_copies(name: str, first: StoredDataset, others: list[StoredDataset]) -> Array:

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.convert.containers._pytorch.allowed_globals import (
-    ALLOWED_GLOBALS,
-    parse_storage,
-)
+from equipoise.convert.containers._pytorch.allowed_globals import ALLOWED_GLOBALS
 from equipoise.convert.containers._pytorch.legacy_format import MAGIC_BYTES, read_legacy
 from equipoise.convert.containers._pytorch.programs import (
     CONSTANT_PREFIX,
@@ -23,14 +20,13 @@ from equipoise.convert.containers._pytorch.tensor_tree import (
     PickledTensors,
     collect_tensors,
 )
-from equipoise.convert.containers._pytorch.unpickle import load_pickle
 from equipoise.convert.containers._pytorch.writer import Writer
-from equipoise.convert.containers._pytorch.zip_reader import (
+from equipoise.convert.containers._pytorch.zip_storages import load_archive
+from equipoise.convert.containers._shared.error_context import add_file_to_errors
+from equipoise.convert.containers._shared.zip_reader import (
     NO_CRC,
     read_zip,
 )
-from equipoise.convert.containers._pytorch.zip_storages import ZipStorages, read_pickle
-from equipoise.convert.containers._shared.error_context import add_file_to_errors
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import ContainerError
 
@@ -115,28 +111,10 @@ def _read_legacy(path: Path) -> Container:
 
 
 def _read_zip(path: Path) -> Container:
-    archive = read_zip(path)
-    pickles = [name for name in archive.entries if name.split("/", 1)[-1] == "data.pkl"]
-    if len(pickles) != 1:
-        raise ContainerError(
-            "a zip archive, but not one of torch.save",
-            file=path,
-            expected="one data.pkl",
-            found=f"{len(pickles)}",
-        )
-    prefix = pickles[0].removesuffix("data.pkl")
-    if f"{prefix}constants.pkl" in archive.entries:
-        raise ContainerError(
-            "a TorchScript program, not a checkpoint",
-            file=path,
-            hint="load it with torch.jit.load and save its state_dict()",
-        )
-    entry = archive.entries[pickles[0]]
-    pickled = read_pickle(archive, entry)
-    regions = ZipStorages(archive, prefix)
-    top, _ = load_pickle(pickled, 0, ALLOWED_GLOBALS, parse_storage)
-    found = collect_tensors(top, path, regions.find_storage, len(pickled))
-    variant = {"variant": "zip", "byteorder": "big" if regions.big_endian else "little"}
-    unchecked = entry.crc == NO_CRC
+    content = load_archive(read_zip(path), ALLOWED_GLOBALS)
+    storages = content.storages
+    found = collect_tensors(content.top, path, storages.find_storage, content.pickled_bytes)
+    variant = {"variant": "zip", "byteorder": "big" if storages.big_endian else "little"}
+    unchecked = content.entry.crc == NO_CRC
     remark = "saved without checksums, so corruption cannot be detected" if unchecked else ""
-    return _container(path, found, variant, regions.oddity(), remark)
+    return _container(path, found, variant, storages.oddity(), remark)

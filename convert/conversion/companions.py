@@ -8,9 +8,15 @@ from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.checkpoints.companion_files import companion_files
+from equipoise.convert.checkpoints.preset_files import (
+    files_for_preset,
+    files_from_preset,
+    is_preset,
+)
 from equipoise.convert.checkpoints.sentence_modules import write_sentence_modules
 from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.tensor import is_floating
 from equipoise.convert.files.atomic import write_atomic
 from equipoise.convert.files.identity import FileIdentity, check_unchanged
 from equipoise.convert.layouts import layout_module
@@ -38,16 +44,17 @@ def write_companions(plan: Plan, target: Path) -> list[str]:
 
 def _copy_companions(plan: Plan, target: Path) -> list[str]:
     """Copies the companion files and returns their names; after a cast the config gets the new dtype."""
-    identities = {path: FileIdentity.of(path) for path in companion_files(plan.checkpoint.folder)}
-    renamed = {path.name: path.name for path in identities}
-    if plan.route[0] == "google" and plan.architecture:
-        renamed = names_for_transformers(plan.architecture[0], renamed)
-    for path in identities:
-        shutil.copyfile(path, target / renamed[path.name])
+    files, texts = _companion_contents(plan)
+    identities = {path: FileIdentity.of(path) for path in files.values()}
+    for name, path in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target / name)
     check_unchanged(identities)
-    names = list(renamed.values())
+    for name, text in texts.items():
+        (target / name).write_text(text, encoding="utf-8")
+    names = [*files, *texts]
     config = plan.checkpoint.config
-    if config is None or config.file is None:
+    if config is None or config.file is None or CONFIG_NAME in texts:
         return names
     values = dict(config.values)
     keys = [key for key in ("torch_dtype", "dtype") if key in values]
@@ -59,6 +66,34 @@ def _copy_companions(plan: Plan, target: Path) -> list[str]:
     else:
         _copy_config(config, config.file, target / CONFIG_NAME)
     return names if CONFIG_NAME in names else [CONFIG_NAME, *names]
+
+
+def _companion_contents(plan: Plan) -> tuple[dict[str, Path], dict[str, str]]:
+    """Returns the files that are copied, by their names in the output, and the texts that are written."""
+    folder = plan.checkpoint.folder
+    own = _own_config_files(plan)
+    if own and plan.architecture is not None:
+        files, texts = files_for_preset(folder, plan.architecture[0])
+        return files, {**texts, **own}
+    if is_preset(folder):
+        return files_from_preset(folder)
+    files = {path.name: path for path in companion_files(folder)}
+    if plan.route[0] == "google" and plan.architecture is not None:
+        renamed = names_for_transformers(plan.architecture[0], files)
+        files = {renamed[name]: path for name, path in files.items()}
+    return files, {}
+
+
+def _own_config_files(plan: Plan) -> dict[str, str]:
+    """Returns the texts of the config files of a layout that is not transformers', by name."""
+    make = getattr(layout_module(plan.route[-1]), "config_files", None)
+    config = plan.checkpoint.config
+    if make is None or plan.architecture is None or config is None:
+        return {}
+    dtypes = [header.dtype for shard in plan.shards for header in shard.headers]
+    dtype = next((one.name for one in dtypes if is_floating(one)), "float32")
+    texts: dict[str, str] = make(*plan.architecture, config, dtype)
+    return texts
 
 
 def _copy_config(config: Config, file: Path, target: Path) -> None:

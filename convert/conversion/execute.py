@@ -144,11 +144,13 @@ class _PlanExecution:
     def run(self) -> Manifest:
         for check in self.plan.checks:
             check_values(check, self.plan.checkpoint.tensors)
-        source_files = {path.name: self.hashing.file(path) for path in self.plan.checkpoint.files}
+        named = self.plan.checkpoint.named_files
+        source_files = {name: self.hashing.file(path) for name, path in named.items()}
         target_files: dict[str, str] = {}
         hashes: dict[str, TensorHashes] = {}
         for shard in self.plan.shards:
-            hashes[shard.filename], target_files[shard.filename] = self._write_shard(shard)
+            hashes[shard.filename], files = self._write_shard(shard)
+            target_files.update(files)
         others = write_companions(self.plan, self.folder.partial)
         companions = {name: self.hashing.file(self.folder.partial / name) for name in others}
         result = manifest.build_manifest(
@@ -161,15 +163,15 @@ class _PlanExecution:
         write_atomic(self.folder.partial / manifest.MANIFEST_NAME, result.pieces())
         return result
 
-    def _write_shard(self, shard: Shard) -> tuple[TensorHashes, str]:
-        """Writes a file; returns the hashes of its tensors, and its own."""
+    def _write_shard(self, shard: Shard) -> tuple[TensorHashes, dict[str, str]]:
+        """Writes a file, and those that its container puts beside it; returns the hashes of its tensors, and of the files."""
         path = self.folder.partial / shard.filename
         finished = self._finished_shard(shard, path)
         if finished is not None:
             self._report_progress(
                 sum(header.nbytes for header in shard.headers if not header.alias_of), ""
             )
-            return finished
+            return finished[0], {shard.filename: finished[1]}
         metadata = {
             **self.plan.target.metadata,
             **({"variant": shard.variant} if shard.variant else {}),
@@ -181,11 +183,13 @@ class _PlanExecution:
             for step in shard.steps:
                 self._run_step(step, writer, hashes)
                 follower.hash_up_to(writer.finished_bytes)
-        digest = follower.result().result()
-        self.folder.finish_file(
-            shard.filename, digest, {"sources": hashes.sources, "targets": hashes.targets}
-        )
-        return hashes, digest
+        files = {shard.filename: follower.result().result()}
+        for other in getattr(writer, "further_files", ()):
+            files[other.relative_to(self.folder.partial).as_posix()] = hash_file(other)
+        if len(files) == 1:  # a checkpoint of several files is written again by a later run
+            record = {"sources": hashes.sources, "targets": hashes.targets}
+            self.folder.finish_file(shard.filename, files[shard.filename], record)
+        return hashes, files
 
     def _finished_shard(self, shard: Shard, path: Path) -> tuple[TensorHashes, str] | None:
         """Returns the hashes of a file of an earlier run; None if there is none, or it or its source has changed."""

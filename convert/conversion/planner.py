@@ -6,9 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from equipoise.convert.architectures.spec import OPTIONAL_LAYOUTS
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.companion_files import companion_notes
 from equipoise.convert.checkpoints.find_class import (
     find_class,
     find_class_if_known,
@@ -16,6 +14,7 @@ from equipoise.convert.checkpoints.find_class import (
 )
 from equipoise.convert.checkpoints.match_notes import notes_on_match, notes_on_wrappers
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
+from equipoise.convert.checkpoints.preset_files import notes_on_companions
 from equipoise.convert.checkpoints.sentence_modules import notes_on_left_files
 from equipoise.convert.conversion.coverage import CoverageLedger, expand_patterns
 from equipoise.convert.conversion.dropped_tensors import is_omittable, record_dropped_tensors
@@ -25,7 +24,9 @@ from equipoise.convert.conversion.shards import group_aliases, split_shards
 from equipoise.convert.conversion.source_checks import (
     check_has_tensors,
     check_source,
+    describe_missing_class,
     empty_tensors_cause,
+    leave_head_out,
     replicated_cause,
 )
 from equipoise.convert.core.arrays import DType, Shape
@@ -94,6 +95,7 @@ def plan(
         planned = _plan_same_layout(checkpoint, target)
     else:
         match = find_class(checkpoint, architecture)
+        match = leave_head_out(match, layout) if allow_lossy else match
         checkpoint = with_fitted_config(checkpoint, match)
         source = MatchedCheckpoint(checkpoint, match)
         target = replace(target, view=layout_view(source.expansion, layout))
@@ -109,7 +111,7 @@ def plan(
     }
     notes = (
         *planned.notes,
-        *companion_notes(checkpoint.folder),
+        *notes_on_companions(checkpoint.folder, layout, planned.architecture),
         *notes_on_left_files(checkpoint.folder),
     )
     return replace(planned, options=options, notes=notes)
@@ -238,12 +240,8 @@ class _Planner:
         )
 
     def _check_target_has_class(self) -> None:
-        cls, layout = self.expansion.cls, self.target.layout
-        cause = f"{cls.name} has no class in {layout} (transformers 4.57.6 is the last release that has such classes)"
-        if layout in OPTIONAL_LAYOUTS:
-            cause = f"no names of {cls.name} in the layout {layout} are known"
-        if layout not in cls.names:
-            self.ledger.add_problem(f"{cause}; convert to one of {', '.join(cls.names)}")
+        if self.target.layout not in self.expansion.cls.names:
+            self.ledger.add_problem(describe_missing_class(self.expansion, self.target.layout))
 
     def _steps(self) -> list[Step]:
         """Returns one step for every group of target rules, with the source's rules composed in."""

@@ -38,7 +38,7 @@ def split_shards(
     size = 0
     for step in steps:
         nbytes = sum(header.nbytes for header in step.targets)
-        if groups[-1] and size + nbytes > limit:
+        if groups[-1] and size + nbytes > limit and target_format.splits:
             groups.append([])
             size = 0
         groups[-1].append(step)

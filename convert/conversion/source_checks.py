@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from equipoise.convert.architectures.expand import expand
+from equipoise.convert.architectures.expand import Expansion, expand
+from equipoise.convert.architectures.spec import ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.matching import MatchedCheckpoint, match_class
+from equipoise.convert.checkpoints.matching import ClassMatch, MatchedCheckpoint, match_class
 from equipoise.convert.conversion.coverage import CoverageLedger
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.tensor import TensorRef, is_floating
 from equipoise.convert.folders.quantization import dequantization_advice
 from equipoise.convert.folders.weight_files import shard_count
+from equipoise.convert.layouts import COMPLETE_LAYOUTS
 
 _GOOGLE_NAMES = re.compile(r"(^|/)(layer_\d+|block_\d+|group_\d+|inner_group_\d+)/")
 """Layers as BERT, ALBERT, ELECTRA and T5 name them in TensorFlow 1; Keras' names have ``layer_._0``."""
@@ -205,3 +208,41 @@ def _check_shapes(misfits: Misfits, ledger: CoverageLedger) -> None:
             f"tensors have another shape than the config says: {cause}",
             f"{ref.name!r} {found} for {wanted}",
         )
+
+
+def describe_missing_class(expansion: Expansion, layout: str) -> str:
+    """Returns the problem that a layout has no such class, with what to do."""
+    cls = expansion.cls
+    release = " (transformers 4.57.6 is the last release that has such classes)"
+    smaller = _classes_within(expansion, layout)
+    return (
+        f"{cls.name} has no class in {layout}{release if layout in COMPLETE_LAYOUTS else ''}; "
+        + (f"--allow-lossy writes {smaller[0].name} without the head, or " if smaller else "")
+        + f"convert to one of {', '.join(cls.names)}"
+    )
+
+
+def _classes_within(expansion: Expansion, layout: str) -> list[ClassSpec]:
+    """Returns the classes of a layout whose modules are some of a class's."""
+    return [
+        entry
+        for entry in expansion.spec.classes.values()
+        if layout in entry.names and {*entry.groups} <= {*expansion.cls.groups}
+    ]
+
+
+def leave_head_out(match: ClassMatch, layout: str) -> ClassMatch:
+    """Returns the match of a class without head where a layout has no other; the head's tensors are ignored and noted."""
+    if layout in match.expansion.cls.names or layout in COMPLETE_LAYOUTS or not match.fits:
+        return match
+    names = list(match.stored.values())
+    for entry in _classes_within(match.expansion, layout):
+        expansion = expand(match.expansion.spec, entry, match.expansion.config)
+        found = match_class(expansion, match.layout, names)
+        if not found.missing:
+            reason = f"{entry.names[layout]} has no such head"
+            note = f"{len(found.unknown)} tensors are left out: {reason}"
+            ignored = {**match.ignored, **found.ignored, **dict.fromkeys(found.unknown, reason)}
+            notes = (*match.notes, note)
+            return replace(found, ignored=ignored, unknown=(), prefix=match.prefix, notes=notes)
+    return match

@@ -89,5 +89,10 @@ Tokenizer: TypeAlias = Any
 Processor: TypeAlias = Any
 """A processor, image processor or feature extractor of transformers."""
 
+TensorStoreModule: TypeAlias = Any
+"""The module ``tensorstore``."""
+TensorStore: TypeAlias = Any
+"""``tensorstore.TensorStore``: an open array."""
+
 JsonValue: TypeAlias = Any
 """A value that JSON has: a string, number, boolean, None, list or dict."""

@@ -104,6 +104,59 @@ class DropAxis:
 
 
 @dataclass(frozen=True)
+class SplitAxis:
+    """Splits an axis into several of these sizes: heads times width becomes heads, width."""
+
+    axis: int
+    sizes: tuple[int, ...]
+
+    @property
+    def inverse(self) -> MergeAxes:
+        """The operation that merges the axes again."""
+        return MergeAxes(self.axis, self.sizes)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with the new axes; the product of the sizes must be the axis's."""
+        whole = math.prod(self.sizes)
+        for shape in shapes:
+            found = shape[self.axis] if len(shape) > self.axis else -1
+            _check(found == whole, f"size {whole} at axis {self.axis}", shape)
+        return tuple((*one[: self.axis], *self.sizes, *one[self.axis + 1 :]) for one in shapes)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns the operands with the new axes; views where the memory order allows it."""
+        new = self.shapes(tuple(array.shape for array in arrays))
+        return tuple(xp.reshape(array, shape) for array, shape in zip(arrays, new, strict=True))
+
+
+@dataclass(frozen=True)
+class MergeAxes:
+    """Merges neighbouring axes of these sizes, from ``axis`` on, into one."""
+
+    axis: int
+    sizes: tuple[int, ...]
+
+    @property
+    def inverse(self) -> SplitAxis:
+        """The operation that splits the axis again."""
+        return SplitAxis(self.axis, self.sizes)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with one axis for several; the axes must have the sizes."""
+        end = self.axis + len(self.sizes)
+        for shape in shapes:
+            _check(
+                shape[self.axis : end] == self.sizes, f"{self.sizes} from axis {self.axis}", shape
+            )
+        return tuple((*one[: self.axis], math.prod(self.sizes), *one[end:]) for one in shapes)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns the operands with fewer axes; views where the memory order allows it."""
+        new = self.shapes(tuple(array.shape for array in arrays))
+        return tuple(xp.reshape(array, shape) for array, shape in zip(arrays, new, strict=True))
+
+
+@dataclass(frozen=True)
 class Concat:
     """Concatenates the operands along an axis, on which they must have these sizes."""
 
@@ -200,63 +253,6 @@ class Unstack:
     def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns views of the operand."""
         return tuple(xp.take(arrays[0], index, self.axis) for index in range(self.count))
-
-
-@dataclass(frozen=True)
-class SplitAxis:
-    """Splits an axis of size ``sizes[0] * sizes[1] * ...`` into several, the last of which varies fastest."""
-
-    axis: int
-    sizes: tuple[int, ...]
-
-    @property
-    def inverse(self) -> MergeAxes:
-        """The operation that makes the axes one again."""
-        return MergeAxes(self.axis, self.sizes)
-
-    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """Returns shapes with the axis split; it must have the product of the sizes."""
-        size = math.prod(self.sizes)
-        for shape in shapes:
-            fits = len(shape) > self.axis and shape[self.axis] == size
-            _check(fits, f"size {size} at axis {self.axis}", shape)
-        return tuple(
-            (*shape[: self.axis], *self.sizes, *shape[self.axis + 1 :]) for shape in shapes
-        )
-
-    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
-        """Returns arrays with more axes; views where that is possible."""
-        wanted = self.shapes(tuple(array.shape for array in arrays))
-        return tuple(xp.reshape(one, shape) for one, shape in zip(arrays, wanted, strict=True))
-
-
-@dataclass(frozen=True)
-class MergeAxes:
-    """Makes one axis of neighbouring axes of these sizes, the last of which varies fastest."""
-
-    axis: int
-    sizes: tuple[int, ...]
-
-    @property
-    def inverse(self) -> SplitAxis:
-        """The operation that splits the axis again."""
-        return SplitAxis(self.axis, self.sizes)
-
-    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """Returns shapes with one axis in place of several; the axes must have the stated sizes."""
-        end = self.axis + len(self.sizes)
-        for shape in shapes:
-            _check(
-                shape[self.axis : end] == self.sizes,
-                f"sizes {self.sizes} from axis {self.axis}",
-                shape,
-            )
-        return tuple((*shape[: self.axis], math.prod(self.sizes), *shape[end:]) for shape in shapes)
-
-    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
-        """Returns arrays with fewer axes; views where that is possible."""
-        wanted = self.shapes(tuple(array.shape for array in arrays))
-        return tuple(xp.reshape(one, shape) for one, shape in zip(arrays, wanted, strict=True))
 
 
 @dataclass(frozen=True)

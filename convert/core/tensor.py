@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -122,6 +123,10 @@ def _read_exactly(descriptor: int, view: memoryview, offset: int, path: Path) ->
         done += got
 
 
+ByteStream: TypeAlias = Callable[[], Iterator[memoryview]]
+"""Yields the bytes of a tensor in C order."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorRef:
     """A lazy reference to a tensor in a file; only :meth:`read` and :meth:`blocks` do IO.
@@ -133,6 +138,7 @@ class TensorRef:
         file: The file that holds it.
         extent: Its byte range, if the bytes are contiguous in C order.
         load: Reads it if there is no extent; returns a C-contiguous array.
+        stream: Yields its bytes in C order, in blocks that are valid until the next one, if they lie in several places.
         identity: Two references with equal identity hold the same bytes by construction
             (views of one storage, links to one dataset); None if unknown.
     """
@@ -143,6 +149,7 @@ class TensorRef:
     file: Path
     extent: Extent | None = None
     load: Callable[[], Array] | None = field(default=None, compare=False, repr=False)
+    stream: ByteStream | None = field(default=None, compare=False, repr=False)
     identity: Hashable = None
 
     def __post_init__(self) -> None:
@@ -181,16 +188,25 @@ class TensorRef:
         """
         if self.extent is not None:
             return self.extent.read().view(self.dtype).reshape(self.shape)
-        if self.load is None:
-            raise ContainerError("the tensor has no bytes", file=self.file, tensor=self.name)
-        return np.asarray(self.load(), order="C").reshape(self.shape)
+        if self.load is not None:
+            return np.asarray(self.load(), order="C").reshape(self.shape)
+        out = np.empty(self.nbytes, np.uint8)
+        done = 0
+        for block in self.blocks():
+            out[done : done + len(block)] = block
+            done += len(block)
+        return out.view(self.dtype).reshape(self.shape)
 
     def blocks(self) -> Iterator[memoryview]:
         """Yields the bytes in C order, in blocks; a block is valid until the next one."""
         if self.extent is not None:
             yield from self.extent.blocks()
-        else:
+        elif self.stream is not None:
+            yield from self.stream()
+        elif self.load is not None:
             yield from array_blocks(self.read())
+        else:
+            raise ContainerError("the tensor has no bytes", file=self.file, tensor=self.name)
 
 
 def first_float_dtype(refs: Iterable[TensorRef]) -> DType:

@@ -87,12 +87,6 @@ ZIP_KINDS = (
         "s.save_file(dict(numpy.load('{file}')), 'model.safetensors')\"`",
     ),
     FileKind(
-        "keras-archive",
-        "a Keras 3 archive (.keras)",
-        (b"metadata.json", b"model.weights.h5"),
-        "load it with Keras 3 and save its arrays by name, e.g. with safetensors.numpy.save_file",
-    ),
-    FileKind(
         "zipped-folder",
         "a zip archive of files, not of tensors",
         (b"/", b"config.json", b".safetensors", b".bin", b".h5", b".msgpack", b".txt"),

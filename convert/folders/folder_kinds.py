@@ -23,7 +23,7 @@ class FolderKind:
         what: What it is, as messages say it.
         signs: Patterns of paths in the folder; one that matches shows the kind. ``*`` stands for any part of one name.
         treatment: What happens to it.
-        to_do: The one thing to do about a refused folder; ``{folder}`` is the folder, ``{sign}`` the folder of the first
+        to_do: The one thing to do about a refused folder, or about one of several files of which a part is missing; ``{folder}`` is the folder, ``{sign}`` the folder of the first
             path that matched, ``{file}`` that path, ``{name}`` its last part, ``{models}`` the models in folders below,
             ``{base}`` the model that an adapter belongs to.
         beside_weights: Whether the kind is refused although the folder holds weights of a known name too.
@@ -63,9 +63,40 @@ _READ = (
         Treatment.READ,
     ),
     FolderKind(
+        "deepspeed",
+        "a DeepSpeed checkpoint, ZeRO or not",
+        (
+            "*zero_pp_rank_*_states.pt", "*/*zero_pp_rank_*_states.pt", "mp_rank_*_model_states.pt",
+            "*/mp_rank_*_model_states.pt",
+        ),
+        Treatment.READ,
+        "give the folder with the states of all processes",
+    ),
+    FolderKind(
+        "distributed-checkpoint",
+        "a checkpoint of torch.distributed.checkpoint (.distcp), in parts for each process",
+        ("*.distcp", "*/*.distcp"),
+        Treatment.READ,
+        "give the folder with `.metadata` and all .distcp files",
+    ),
+    FolderKind(
+        "orbax",
+        "an Orbax checkpoint",
+        ("_METADATA", "*/_METADATA", "*/*/_METADATA", "*/manifest.ocdbt", "*/*/manifest.ocdbt"),
+        Treatment.READ,
+        "give the folder with _METADATA and the arrays; what is older than Orbax 0.3 has to be saved again",
+    ),
+    FolderKind(
+        "keras-hub",
+        "a KerasHub preset",
+        ("model.weights.h5", "model.weights.json", "task.json"),
+        Treatment.READ,
+        "give the folder with config.json and model.weights.h5; for one without weights, load it with keras_hub and save_to_preset",
+    ),
+    FolderKind(
         "one-file",
         "one file of weights with a name of its own",
-        ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.hdf5", "*.msgpack"),
+        ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.hdf5", "*.msgpack", "*.keras"),
         Treatment.READ,
     ),
     FolderKind(
@@ -89,38 +120,6 @@ _REFUSED = (
         beside_weights=True,
     ),
     FolderKind(
-        "deepspeed-zero",
-        "a DeepSpeed ZeRO checkpoint, in parts for each process",
-        ("*zero_pp_rank_*", "*/*zero_pp_rank_*", "*/*/*zero_pp_rank_*"),
-        Treatment.REFUSED,
-        "join the parts: `python zero_to_fp32.py . joined` in {folder}",
-    ),
-    FolderKind(
-        "deepspeed",
-        "a DeepSpeed checkpoint",
-        ("mp_rank_*_model_states.pt", "*/mp_rank_*_model_states.pt"),
-        Treatment.REFUSED,
-        "give the file {file}; if it was saved with ZeRO stage 3, run `python zero_to_fp32.py . joined` in {folder} instead",
-    ),
-    FolderKind(
-        "distributed-checkpoint",
-        "a checkpoint of torch.distributed.checkpoint (.distcp), in parts for each process",
-        ("*.distcp", "*/*.distcp", "*/*/*.distcp"),
-        Treatment.REFUSED,
-        "join the parts: `python -m torch.distributed.checkpoint.format_utils dcp_to_torch {sign} joined.pt`, then "
-        "convert joined.pt with --config",
-    ),
-    FolderKind(
-        "orbax",
-        "an Orbax checkpoint",
-        (
-            "_METADATA", "manifest.ocdbt", "_CHECKPOINT_METADATA", "*/_METADATA", "*/manifest.ocdbt",
-            "*/*/_METADATA", "*/*/manifest.ocdbt",
-        ),
-        Treatment.REFUSED,
-        "restore it with orbax.checkpoint and write its params with flax.serialization.to_bytes to flax_model.msgpack",
-    ),
-    FolderKind(
         "npz",
         "arrays of NumPy (.npz)",
         ("*.npz",),
@@ -141,13 +140,6 @@ _REFUSED = (
         ("model_index.json",),
         Treatment.REFUSED,
         "give the folder of one of its models: {models}",
-    ),
-    FolderKind(
-        "keras-hub",
-        "a KerasHub preset",
-        ("model.weights.h5", "task.json", "model.weights.json"),
-        Treatment.REFUSED,
-        "load it with keras_hub and write it with the model's export_to_transformers()",
     ),
     FolderKind(
         "meta-llama",

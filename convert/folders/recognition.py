@@ -12,7 +12,7 @@ from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.framework_types import JsonValue
 from equipoise.convert.core.json_values import read_json
 from equipoise.convert.files.containment import check_readable
-from equipoise.convert.folders.folder_kinds import FOLDER_KINDS, FolderKind, Treatment
+from equipoise.convert.folders.folder_kinds import FOLDER_KINDS, FolderKind
 
 MODULES_NAME = "modules.json"
 """The file that lists the modules of a sentence-transformers model."""
@@ -178,7 +178,7 @@ def recognise_paths(paths: Sequence[str]) -> FolderKind | None:
     >>> recognise_paths(["README.md", "adapter_config.json"]).what
     'a PEFT adapter'
     """
-    kinds = (kind for kind in FOLDER_KINDS if kind.treatment is Treatment.REFUSED)
+    kinds = (kind for kind in FOLDER_KINDS if kind.to_do)
     return next((kind for kind in kinds if matching_paths(kind, paths)), None)
 
 

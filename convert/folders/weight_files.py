@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.files.containment import check_readable
+from equipoise.convert.folders.found_files import WeightFiles, several_weights
+from equipoise.convert.folders.shard_index import without_index_ending
+from equipoise.convert.folders.training_states import (
+    find_distributed_checkpoint,
+    find_orbax_checkpoint,
+    find_zero_checkpoint,
+)
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -21,56 +27,33 @@ WEIGHT_FILES = (
 )
 """Weight file names of transformers, in its order of preference."""
 
+KERAS_WEIGHTS = ("model.weights.h5", "model.weights.json")
+"""Files of Keras 3 in a folder; the second lists shards."""
+
 LayoutOfFile = Callable[[Path], str | None]
 """Returns the layout that a file's name or metadata imply; None if neither does."""
 
-_INDEX_ENDING = re.compile(r"\.index(\.[\w-]+)?\.json")
 _SHARD = re.compile(
     r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)", re.ASCII
 )
 _CHECKPOINT_LINE = re.compile(r'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', re.MULTILINE)
 _MAX_CHECKPOINT_FILE_BYTES = 1 << 20
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5", ".msgpack")
+_WEIGHT_SUFFIXES = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".h5",
+    ".hdf5",
+    ".msgpack",
+    ".keras",
+)
 _AUXILIARY = re.compile(
     r"(training_args|optimizer|scheduler|scaler|rng_state|random_states|sampler|dl_state|adapter_model|loss|opt_state|"
-    r"custom_checkpoint|.*_optim|.*optimizer).*|.*\.weights\.h5|consolidated\..*|mp_rank_.*|zero_pp_rank_.*"
+    r"custom_checkpoint|.*_optim|.*optimizer).*|.*\.weights\.h5|consolidated\..*|mp_rank_.*|(bf16_|fp16_)?zero_pp_rank_.*"
 )
 """Files beside weights that have the suffix of weights: states of a training, adapters, parts of others."""
-_MAX_LISTED = 12
-
-
-@dataclass(frozen=True)
-class WeightFiles:
-    """The files that hold a checkpoint.
-
-    Attributes:
-        files: The file, the index of shards, or the shards where there is no index.
-        notes: Which of several was taken and why, where the names alone do not say it.
-        is_standard: Whether the classes of transformers find them by themselves.
-    """
-
-    files: tuple[Path, ...]
-    notes: tuple[str, ...] = ()
-    is_standard: bool = True
-
-    @property
-    def entry(self) -> Path:
-        """The first file: the one that stands for all in messages."""
-        return self.files[0]
-
-
-def is_shard_index(path: Path) -> bool:
-    """Whether a file name is that of an index of shards, e.g. ``model.safetensors.index.fp16.json``."""
-    return _INDEX_ENDING.search(path.name) is not None
-
-
-def without_index_ending(name: str) -> str:
-    """Returns the name of the weights that an index of shards stands for; any other name unchanged.
-
-    >>> without_index_ending("tf_model.h5.index.json"), without_index_ending("model.safetensors.index.fp16.json")
-    ('tf_model.h5', 'model.safetensors')
-    """
-    return _INDEX_ENDING.sub("", name)
 
 
 def variant_names(name: str, variant: str | None) -> tuple[str, str]:
@@ -105,6 +88,11 @@ def layout_from_filename(name: str) -> str | None:
     """Returns the layout that a file name implies; None for safetensors, which can hold any."""
     for ending, layout in (
         (".bin", "pytorch"),
+        (".metadata", "pytorch"),
+        ("_METADATA", "flax"),
+        ("_states.pt", "pytorch"),
+        (".weights.h5", "keras-hub"),
+        (".weights.json", "keras-hub"),
         (".h5", "tensorflow"),
         (".msgpack", "flax"),
         (".index", "tensorflow"),
@@ -153,7 +141,16 @@ def _candidates(folder: Path) -> list[WeightFiles]:
         WeightFiles((path,))
         for path in sorted(folder.glob("saved_model/*/variables/variables.index"), reverse=True)
     ]
-    for find in (find_tensorflow_checkpoint, _find_shards, _find_any_variant, _find_only_file):
+    for find in (
+        find_tensorflow_checkpoint,
+        _find_shards,
+        _find_any_variant,
+        find_zero_checkpoint,
+        find_distributed_checkpoint,
+        find_orbax_checkpoint,
+        _find_keras_weights,
+        _find_only_file,
+    ):
         if found and find is not find_tensorflow_checkpoint:
             break
         try:
@@ -187,7 +184,7 @@ def find_tensorflow_checkpoint(folder: Path) -> WeightFiles | None:
     if len(indices) == 1:
         note = f"the file `checkpoint` names {named!r}, which is not there; {_prefix(indices[0])!r} was taken"
         return WeightFiles((indices[0],), (note,) if named else (), is_standard=False)
-    raise _ambiguous(
+    raise several_weights(
         folder, "TensorFlow checkpoints", [folder / _prefix(path) for path in indices], named
     )
 
@@ -230,7 +227,9 @@ def _find_shards(folder: Path) -> WeightFiles | None:
     if not sets:
         return None
     if len(sets) > 1:
-        raise _ambiguous(folder, "sets of shards", [min(files.values()) for files in sets.values()])
+        raise several_weights(
+            folder, "sets of shards", [min(files.values()) for files in sets.values()]
+        )
     ((stem, count, suffix), files) = next(iter(sets.items()))
     missing = [number for number in range(1, int(count) + 1) if number not in files]
     if missing:
@@ -279,7 +278,7 @@ def _find_any_variant(folder: Path) -> WeightFiles | None:
     if not found:
         return None
     if len(found) > 1:
-        raise _ambiguous(
+        raise several_weights(
             folder,
             "variants",
             list(found.values()),
@@ -288,6 +287,13 @@ def _find_any_variant(folder: Path) -> WeightFiles | None:
     ((variant, path),) = found.items()
     note = f"the weights of the variant {variant!r} were taken: there are no others"
     return WeightFiles((path,), (note,), is_standard=False)
+
+
+def _find_keras_weights(folder: Path) -> WeightFiles | None:
+    """Finds the weights of a KerasHub preset, or of a model that Keras saved in a folder."""
+    names = (name for name in KERAS_WEIGHTS if os.path.lexists(folder / name))
+    name = next(names, None)
+    return WeightFiles((folder / name,), is_standard=False) if name else None
 
 
 def _find_only_file(folder: Path) -> WeightFiles | None:
@@ -301,25 +307,6 @@ def _find_only_file(folder: Path) -> WeightFiles | None:
     if not found:
         return None
     if len(found) > 1:
-        raise _ambiguous(folder, "files of weights", found)
+        raise several_weights(folder, "files of weights", found)
     note = f"{found[0].name} was taken: there are no weights of another name"
     return WeightFiles((found[0],), (note,), is_standard=False)
-
-
-def _ambiguous(
-    folder: Path,
-    what: str,
-    found: Sequence[Path],
-    named: str | None = None,
-    *,
-    option: str = "",
-) -> CheckpointError:
-    names = [str(path.relative_to(folder)) for path in found]
-    more = f", and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    sign = f"; the file `checkpoint` names {named!r}, which is not there" if named else ""
-    return CheckpointError(
-        f"{len(names)} {what} in this folder, and nothing says which is meant{sign}",
-        file=folder,
-        found=", ".join(names[:_MAX_LISTED]) + more,
-        hint=f"give one of them, e.g. {found[-1]}{option}",
-    )

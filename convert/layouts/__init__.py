@@ -21,8 +21,8 @@ from equipoise.convert.core.errors import SpecError
 from equipoise.convert.core.plugins import PluginFolder
 
 LAYOUTS = PluginFolder(__name__, group="equipoise.layouts")
-_FIRST = ("pytorch", "tensorflow", "flax")
-"""The layouts that always exist, in the order in which they are tried and listed."""
+COMPLETE_LAYOUTS = ("pytorch", "tensorflow", "flax")
+"""The layouts that every architecture has, in the order in which they are tried and listed; others have some classes of some."""
 
 
 def layout_module(name: str) -> ModuleType:
@@ -39,4 +39,4 @@ def layout_module(name: str) -> ModuleType:
 
 def layout_names() -> tuple[str, ...]:
     """Returns the names of all layouts, the packaged ones first."""
-    return (*_FIRST, *(name for name in LAYOUTS.names() if name not in _FIRST))
+    return (*COMPLETE_LAYOUTS, *(name for name in LAYOUTS.names() if name not in COMPLETE_LAYOUTS))

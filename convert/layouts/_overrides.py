@@ -15,6 +15,7 @@
     also_in = { "mlm___cls" = "bert/embeddings" }              TF: layer in HDF5 -> names that it lists too
     roots = { "model.shared" = "model.shared" }                TF: first component -> root name before it
     prefixes = ["text_model."]                                 PyTorch: may be missing in files
+    keras = { ... }                                            KerasHub: its classes and config, see keras_hub.py
     rules = [{ sources = [...], targets = [...], ops = [...] }]   several parameters at once
     kinds = { "norm.weight" = "g" }                            kind.leaf -> its leaf there
     aliases = { "layer_norm" = "rms_norm" }                    Google: part of a name -> another spelling of it
@@ -24,7 +25,7 @@
     config_files = [...], config = { ... }                     Google: see convert/research/repository_config.py
     files = { "*.model" = "spiece.model" }                     Google: file beside the weights -> its name for transformers
 
-A value may be a table ``{ to = ..., when = ... }`` with a condition.
+A value may be a table ``{ to = ..., when = ... }`` with a condition. Numbers in operations may be expressions over the config.
 """
 
 from __future__ import annotations
@@ -44,8 +45,12 @@ from equipoise.convert.core.rules import Rule
 OVERRIDE_KEYS = frozenset((
     "paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored",
     "rules", "indices", "groups", "also_in", "roots", "prefixes", "kinds", "aliases", "classes", "marks", "config",
-    "config_files", "files", "averages",
+    "config_files", "files", "averages", "keras",
 ))  # fmt: skip
+
+
+KERAS_TABLE = "keras"
+"""The table of classes and config fields, which is no table of parameters."""
 
 
 class LayoutOverrides:
@@ -72,6 +77,8 @@ class LayoutOverrides:
         if unknown:
             raise SpecError(f"unknown key {unknown[0]!r} of a layout", file=spec.file)
         for key, value in section.items():
+            if key == KERAS_TABLE:
+                continue
             old = self._tables.get(key)
             if isinstance(value, Mapping):
                 value = {**(old or {}), **dict(_entries_that_hold(value, scope))}
@@ -189,11 +196,11 @@ _OP_BUILDERS: dict[str, Callable[..., Op]] = {
     "drop_axis": ops.DropAxis,
     "concat": lambda axis, *sizes: ops.Concat(axis, sizes),
     "split": lambda axis, *sizes: ops.Split(axis, sizes),
+    "split_axis": lambda axis, *sizes: ops.SplitAxis(axis, sizes),
+    "merge_axes": lambda axis, *sizes: ops.MergeAxes(axis, sizes),
     "stack": ops.Stack,
     "unstack": ops.Unstack,
-    "split_axis": lambda axis, *sizes: ops.SplitAxis(axis, sizes),
     "pad": ops.Pad,
-    "merge_axes": lambda axis, *sizes: ops.MergeAxes(axis, sizes),
 }
 
 

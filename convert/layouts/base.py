@@ -54,9 +54,10 @@ class Format:
     Attributes:
         name: e.g. ``tensorflow-h5``.
         container: Module of :mod:`equipoise.convert.containers`.
-        filename: File name of transformers, e.g. ``tf_model.h5``.
+        filename: File name of transformers, e.g. ``tf_model.h5``, or the path of the file that stands for a folder.
         metadata: Metadata that is written.
         writable: Whether it can be written.
+        splits: Whether it is written in several files beyond a size.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Format:
     filename: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     writable: bool = True
+    splits: bool = True
 
 
 @dataclass(frozen=True)

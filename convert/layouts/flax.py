@@ -16,6 +16,7 @@ FORMATS = {
     "flax-safetensors": Format(
         "flax-safetensors", "safetensors", "model.safetensors", {"format": "flax"}
     ),
+    "flax-orbax": Format("flax-orbax", "orbax", "orbax_checkpoint/_METADATA", splits=False),
 }
 
 SPELLINGS = {

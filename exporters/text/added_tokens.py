@@ -9,12 +9,9 @@ text itself contains become others of another private-use plane first, which no 
 
 from __future__ import annotations
 
-from equipoise.exporters.text.graph_builder import GraphBuilder
+from equipoise.exporters.text.graph_builder import FIRST_MARK, TextBuilder, Value
 from equipoise.exporters.text.tokenizer_spec import AddedToken, TokenizerSpec
 
-FIRST_MARK = 0xF0000
-MARK_POINTS = range(FIRST_MARK, 0xFFFFE)
-"""The private-use plane 15."""
 MARK_RANGE = r"\x{F0000}-\x{FFFFD}"
 """The same within a character class of RE2."""
 WHITE_SPACE = (
@@ -31,8 +28,8 @@ def mark_of(position: int) -> str:
 
 
 def mark_added_tokens(
-    builder: GraphBuilder, spec: TokenizerSpec, text: str, *, spaced: bool = False
-) -> str:
+    builder: TextBuilder[Value], spec: TokenizerSpec, text: Value, *, spaced: bool = False
+) -> Value:
     """Adds the nodes that replace added tokens by their marks.
 
     Args:
@@ -54,7 +51,7 @@ def mark_added_tokens(
     return builder.join(builder.translate(builder.split(text, pattern, keep=pattern), marks))
 
 
-def strip_around_tokens(builder: GraphBuilder, spec: TokenizerSpec, text: str) -> str:
+def strip_around_tokens(builder: TextBuilder[Value], spec: TokenizerSpec, text: Value) -> Value:
     """Adds the nodes that remove the white space which belongs to an added token."""
     for pattern, tokens in (
         (WHITE_SPACE + "*({})", [one for one in spec.added_tokens if one.strips_left]),

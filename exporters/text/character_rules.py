@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 
-from equipoise.exporters.text.added_tokens import MARK_POINTS
-from equipoise.exporters.text.graph_builder import GraphBuilder
+from equipoise.exporters.text.graph_builder import MARK_POINTS, TextBuilder, Value
 from equipoise.exporters.text.tokenizer_spec import unsupported
 
 _SEPARATOR = "xqx"
@@ -40,7 +39,7 @@ class CharacterRules:
     isolated: tuple[str, ...] = ()
     others: Mapping[str, str] = field(default_factory=dict)
 
-    def add_to(self, builder: GraphBuilder, text: str) -> str:
+    def add_to(self, builder: TextBuilder[Value], text: Value) -> Value:
         """Adds the nodes that rewrite one text; returns the name of the result."""
         for characters, replacement in (
             (self.removed, ""),

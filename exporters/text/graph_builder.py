@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from equipoise.convert.core.framework_types import OnnxGraph
 
@@ -11,11 +12,34 @@ EXTENSIONS = "ai.onnx.contrib"
 ML = "ai.onnx.ml"
 OPSETS = {EXTENSIONS: 1, ML: 4}
 """Opsets that a graph needs beside ONNX's own."""
+FIRST_MARK = 0xF0000
+MARK_POINTS = range(FIRST_MARK, 0xFFFFE)
+"""The private-use plane 15: marks of added tokens."""
 BOOL = 9
 INT64 = 7
 """Element types of ONNX, as ``Cast`` takes them."""
 NO_MATCH = "\uffff"
 """What ``LabelEncoder`` returns for a string that it does not know; no text contains this noncharacter by intent."""
+
+
+Value = TypeVar("Value")
+"""A vector of strings: its name in a graph, or a tensor."""
+
+
+class TextBuilder(Protocol[Value]):
+    """What rules for texts are written with, in a graph of ONNX or a function of TensorFlow; patterns are RE2's in both."""
+
+    def replace(self, text: Value, pattern: str, replacement: str) -> Value:
+        r"""Replaces all matches of a pattern in each string; ``\1`` stands for its first group."""
+
+    def split(self, text: Value, pattern: str, keep: str = "") -> Value:
+        """Splits strings at the matches of a pattern, which has a group around it; those that match ``keep`` stay."""
+
+    def join(self, texts: Value) -> Value:
+        """Joins a vector of strings to a vector of one."""
+
+    def translate(self, texts: Value, table: Mapping[str, str]) -> Value:
+        """Replaces the strings that are keys of a table by their values; the others stay."""
 
 
 class GraphBuilder:

@@ -18,7 +18,7 @@ from equipoise.exporters.text.character_rules import (
     character_class,
     measure_each,
 )
-from equipoise.exporters.text.graph_builder import GraphBuilder
+from equipoise.exporters.text.graph_builder import TextBuilder, Value
 
 _OTHER_EXTENDING = "\u200c\u200d\uff9e\uff9f" + "".join(map(chr, range(0x1F3FB, 0x1F400)))
 """Joiners, voiced marks of half width and skin tones: no marks, and they belong to the character before them all the same."""
@@ -46,7 +46,7 @@ class PrecompiledNormalizer:
             if (result := normalize(cluster)) != "".join(map(normalize, cluster))
         }
 
-    def add_to(self, builder: GraphBuilder, text: str) -> str:
+    def add_to(self, builder: TextBuilder[Value], text: Value) -> Value:
         """Adds the nodes that normalize one text; returns the name of the result."""
         extending = character_class([*_marks(), *_OTHER_EXTENDING])
         pattern = f"({character_class(_controls())}|(?s:.){extending}*)"

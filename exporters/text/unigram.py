@@ -20,7 +20,13 @@ from equipoise.exporters.text.character_rules import (
     CharacterRules,
     measure_characters,
 )
-from equipoise.exporters.text.graph_builder import EXTENSIONS, INT64, GraphBuilder
+from equipoise.exporters.text.graph_builder import (
+    EXTENSIONS,
+    INT64,
+    GraphBuilder,
+    TextBuilder,
+    Value,
+)
 from equipoise.exporters.text.precompiled import PrecompiledNormalizer
 from equipoise.exporters.text.tokenizer_spec import TokenizerSpec, unsupported
 
@@ -67,6 +73,23 @@ class Unigram:
 
     def add_to(self, builder: GraphBuilder, text: str) -> str:
         """Adds the nodes for one text; returns the name of its token numbers: int64 (tokens,)."""
+        numbers = builder.add_many(
+            "SentencepieceTokenizer",
+            [
+                self.parts(builder, text),
+                builder.integers(0),
+                builder.floats(0.0),
+                *(builder.booleans(False) for _ in range(4)),
+            ],
+            3,
+            domain=EXTENSIONS,
+            model=self.model(),
+        )[0]
+        table = builder.integers(*self.indices())
+        return builder.add("Gather", [table, builder.add("Cast", [numbers], to=INT64)])
+
+    def parts(self, builder: TextBuilder[Value], text: Value) -> Value:
+        """Returns the parts of a text that SentencePiece finds pieces in; a mark is one of them."""
         text = mark_added_tokens(builder, self.spec, text)
         for step in self.spec.normalizers:
             if step["type"] == "Replace" and "String" in step["pattern"]:
@@ -77,22 +100,9 @@ class Unigram:
             text = self.precompiled.add_to(builder, text)
         if self.spec.added_tokens:
             text = builder.split(text, f"([{MARK_RANGE}])", f"([{MARK_RANGE}])")
-        numbers = builder.add_many(
-            "SentencepieceTokenizer",
-            [
-                self._blanks(builder, text),
-                builder.integers(0),
-                builder.floats(0.0),
-                *(builder.booleans(False) for _ in range(4)),
-            ],
-            3,
-            domain=EXTENSIONS,
-            model=self._model(),
-        )[0]
-        table = builder.integers(*self._indices())
-        return builder.add("Gather", [table, builder.add("Cast", [numbers], to=INT64)])
+        return self._blanks(builder, text)
 
-    def _blanks(self, builder: GraphBuilder, parts: str) -> str:
+    def _blanks(self, builder: TextBuilder[Value], parts: Value) -> Value:
         """Adds the nodes that treat the white space of each part of a text."""
         for step in self.spec.normalizers:
             if step["type"] == "Strip":
@@ -111,13 +121,13 @@ class Unigram:
             parts = builder.replace(parts, rf"\A([^ {_BLANK}{MARK_RANGE}])", rf"{_BLANK}\1")
         return parts
 
-    def _indices(self) -> list[int]:
+    def indices(self) -> list[int]:
         """Returns the tokens' numbers by the index of a piece."""
         count = len(self.spec.model["vocab"])
         added = [token.index for token in self.spec.added_tokens]
         return [*range(count), *added, int(self.spec.model["unk_id"])]
 
-    def _model(self) -> bytes:
+    def model(self) -> bytes:
         """Returns the SentencePiece model."""
         from transformers.utils import sentencepiece_model_pb2_new as sentencepiece
 

@@ -6,7 +6,13 @@ import json
 
 from equipoise.exporters.text.added_tokens import mark_added_tokens, mark_of
 from equipoise.exporters.text.character_rules import measure_characters
-from equipoise.exporters.text.graph_builder import EXTENSIONS, ML, GraphBuilder
+from equipoise.exporters.text.graph_builder import (
+    EXTENSIONS,
+    ML,
+    GraphBuilder,
+    TextBuilder,
+    Value,
+)
 from equipoise.exporters.text.tokenizer_spec import TokenizerSpec, unsupported
 
 
@@ -43,8 +49,7 @@ class WordPiece:
 
     def add_to(self, builder: GraphBuilder, text: str) -> str:
         """Adds the nodes for one text; returns the name of its token numbers: int64 (tokens,)."""
-        text = mark_added_tokens(builder, self.spec, text, spaced=True)
-        words = builder.split(self.rules.add_to(builder, text), "( +)")
+        words = self.words(builder, text)
         ends = builder.add(
             "Range", [builder.integer(0), self._count(builder, words), builder.integer(1)]
         )
@@ -67,6 +72,11 @@ class WordPiece:
             default_int64=-1,
         )
         return self._one_unknown_a_word(builder, numbers, starts)
+
+    def words(self, builder: TextBuilder[Value], text: Value) -> Value:
+        """Returns the words of a text; a mark is one of them."""
+        text = mark_added_tokens(builder, self.spec, text, spaced=True)
+        return builder.split(self.rules.add_to(builder, text), "( +)")
 
     def _count(self, builder: GraphBuilder, words: str) -> str:
         """Adds the number of words plus one: the operator wants the begin of each row, and the end of the last."""

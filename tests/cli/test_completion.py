@@ -13,7 +13,11 @@ from equipoise.cli.main import root
     [
         ([], "conv", {"convert"}),
         (["run"], "text-c", {"text-classification"}),
-        (["convert", "a", "b", "--to"], "flax", {"flax", "flax-msgpack", "flax-safetensors"}),
+        (
+            ["convert", "a", "b", "--to"],
+            "flax",
+            {"flax", "flax-msgpack", "flax-orbax", "flax-safetensors"},
+        ),
         (["export", "a", "b", "--to"], "s", {"saved-model", "stablehlo"}),
         (["validate", "a", "--backends"], "onnx,tf", {"onnx,tflite"}),
         (["validate", "a", "--precision"], "", {"fp32", "fp16", "bf16"}),

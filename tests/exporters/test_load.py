@@ -68,6 +68,30 @@ def test_jax_function(bert: Path, pytorch: Any) -> None:
         np.testing.assert_allclose(program(**inputs)["logits"], expected.numpy(), rtol=0, atol=4e-6)
 
 
+def test_weights_that_orbax_saved(bert: Path, tmp_path: Path) -> None:
+    """The state of a module that was changed comes back, as a module and as a function; other weights are refused."""
+    import jax
+    import orbax.checkpoint as ocp
+    from flax import nnx
+
+    module = load_flax(bert)
+    state = jax.tree.map(lambda value: value + 0.5, nnx.state(module))
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(tmp_path / "state", state)
+    nnx.update(module, state)
+    inputs = tokens(2, 7)
+    expected = module(**inputs)["logits"]
+    assert not np.array_equal(expected, load_flax(bert)(**inputs)["logits"])
+    for load in (load_flax, load_jax):
+        found = load(bert, weights=tmp_path / "state")(**inputs)["logits"]
+        np.testing.assert_array_equal(found, expected)
+    other = jax.tree.map(lambda value: value[..., :1], nnx.state(module))
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(tmp_path / "other", other)
+    with pytest.raises(InputError, match="other weights than the program"):
+        load_flax(bert, weights=tmp_path / "other")
+
+
 def test_names_of_the_flax_layout(bert: Path, pytorch: Any) -> None:
     """The parameter tree is that of the Flax class in transformers 4.57.6, so weights from its files fit."""
     tree = load_jax(bert).parameters

@@ -139,7 +139,9 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
             scratch,
             processes=("", REFERENCE_PROCESS) if request.judged else ("",),
         )
-        judgement = judge_tokenizer(context) if request.options.get("with_tokenizer") else None
+        judgement = (
+            judge_tokenizer(context, target) if request.options.get("with_tokenizer") else None
+        )
         identities = open_checkpoint(context.pytorch.path).identities
         with replace_folder(
             request.output, force=request.force, sources=sources, nbytes=context.model.weight_bytes
@@ -176,7 +178,13 @@ def _export_into(
     for path in sorted(folder.glob("way-*")):
         shutil.rmtree(path)
     text_program = (
-        add_text_program(job.context, folder, folder / program.path.name, judgement)
+        add_text_program(
+            job.context,
+            job.target,
+            folder,
+            folder / program.path.relative_to(program.folder),
+            judgement,
+        )
         if judgement
         else {}
     )

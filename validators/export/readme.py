@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.exporters.artifact import Artifact
-from equipoise.exporters.artifact_files import JAX_WEIGHTS, TEXT_PROGRAM
+from equipoise.exporters.artifact_files import JAX_WEIGHTS, TEXT_PROGRAM, TEXT_SAVED_MODEL
 from equipoise.exporters.cache_names import PAST_PREFIX, ROLES, USE_CACHE_BRANCH
 from equipoise.exporters.target import argument_name
 
@@ -80,7 +80,8 @@ _ARRAYS = {
 _NUMPY_ARRAY = "np.ones({shape}, np.{dtype})"
 
 
-_FROM_TEXTS = f"""import numpy as np
+_FROM_TEXTS = {
+    "onnx": f"""import numpy as np
 import onnxruntime
 from onnxruntime_extensions import get_library_path
 
@@ -89,7 +90,16 @@ options.register_custom_ops_library(get_library_path())
 session = onnxruntime.InferenceSession("{TEXT_PROGRAM}", options)
 texts = np.array(["A wonderful day.", "A boring story."], dtype=object)
 names = [one.name for one in session.get_outputs()]
-print(dict(zip(names, session.run(names, {{"text": texts}}))))"""
+outputs = dict(zip(names, session.run(names, {{"text": texts}})))
+print({{name: value.tolist() for name, value in outputs.items()}})""",
+    "saved-model": f"""import tensorflow as tf
+import tensorflow_text  # registers the operators of the tokenizer
+
+program = tf.saved_model.load("{TEXT_SAVED_MODEL}")
+texts = tf.constant(["A wonderful day.", "A boring story."])
+outputs = program.signatures["serving_default"](text=texts)
+print({{name: value.numpy().tolist() for name, value in outputs.items()}})""",
+}
 
 
 def write_readme(artifact: Artifact, folder: Path, sizes: Sizes) -> None:
@@ -126,7 +136,7 @@ def readme(artifact: Artifact, sizes: Sizes) -> str:
         parts.append(f"```python\n{_example(artifact, sizes)}\n```")
     if artifact.text_program:
         parts.append(f"## From texts\n\n{_text_program(artifact)}")
-        parts.append(f"```python\n{_FROM_TEXTS}\n```")
+        parts.append(f"```python\n{_FROM_TEXTS[artifact.target]}\n```")
     if artifact.notes:
         parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in artifact.notes))
     return "\n\n".join(parts) + "\n"
@@ -140,8 +150,8 @@ def _text_program(artifact: Artifact) -> str:
     cut = f" Texts are truncated to {limit} tokens." if limit else ""
     return (
         f"`{program['file']}` takes texts and has the tokenizer in its graph, with the operators of {program['needs']} "
-        f"(`pip install onnxruntime {program['needs']}`).{cut} Its tokens are those of the tokenizer on {judged['texts']} hard texts and "
-        f"{judged['characters']} characters of Unicode, its outputs those of `{artifact.program}` on {judged['answers']} texts."
+        f"(`pip install {program['needs']}`).{cut} Its tokens are those of the tokenizer on {judged['texts']} hard texts and "
+        f"{judged['characters']} characters of Unicode, its outputs those of the program from tokens on {judged['answers']} texts."
     )
 
 

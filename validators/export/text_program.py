@@ -1,4 +1,4 @@
-"""Adds to an ONNX artifact a program that takes texts, once its tokenizer has been compared with the model's on hard texts."""
+"""Adds to an artifact a program that takes texts, once its tokenizer has been compared with the model's on hard texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from equipoise.convert.core.errors import InputError, WorkerError
 from equipoise.convert.core.hints import install_hint
 from equipoise.convert.core.json_values import read_json
-from equipoise.exporters.artifact_files import TEXT_PROGRAM, TRANSFORMERS_JS
+from equipoise.exporters.artifact_files import TEXT_PROGRAM, TEXT_SAVED_MODEL, TRANSFORMERS_JS
 from equipoise.exporters.sentence.modules import split_class_name
 from equipoise.exporters.target import Target
 from equipoise.exporters.text.tokenizer_spec import read_tokenizer
@@ -29,7 +29,27 @@ from equipoise.validators.tasks.base import load_samples
 
 WORKER_MODULE = "equipoise.validators.export.text_worker"
 """Called in the worker processes by this name."""
-LIBRARY = "onnxruntime-extensions"
+
+
+@dataclass(frozen=True)
+class TextTarget:
+    """What a target needs for programs that take texts.
+
+    Attributes:
+        program: The program in the artifact.
+        library: The package with operators of tokenizers.
+        extra: The extra that installs it.
+    """
+
+    program: str
+    library: str
+    extra: str
+
+
+TEXT_TARGETS = {
+    "onnx": TextTarget(TEXT_PROGRAM, "onnxruntime-extensions", "onnx-text"),
+    "saved-model": TextTarget(TEXT_SAVED_MODEL, "tensorflow-text", "tensorflow-text"),
+}
 TASKS = ("text-classification", "feature-extraction")
 """Tasks whose answer is a label or a vector; the others' are made of parts of the text."""
 MAX_RELATIVE_ERROR = {"float32": 1e-5}
@@ -38,6 +58,8 @@ _HALF_PRECISION_ERROR = 1e-2
 _NO_LIMIT = 1 << 30
 """Longer limits are transformers' way to say that there is none."""
 _TEXTS_OF_MODEL = 40
+_SHOWN_TOKENS = 12
+_SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -63,22 +85,26 @@ def check_text_options(
     """
     if not options.get("with_tokenizer"):
         return
-    if target.name != "onnx":
+    if target.name not in TEXT_TARGETS:
         raise InputError(
-            f"{target.name} has no program that takes texts", hint="leave out --with-tokenizer"
+            f"{target.name} has no program that takes texts",
+            expected=", ".join(TEXT_TARGETS),
+            hint="leave out --with-tokenizer",
         )
     if options.get("layout") == TRANSFORMERS_JS:
         raise InputError(
             "transformers.js tokenizes in JavaScript, and its runtime lacks the operators of a tokenizer",
             hint="leave out --with-tokenizer or --layout transformers.js",
         )
-    if find_interpreter("onnx", interpreters) == Path(executable) and not find_spec(
-        LIBRARY.replace("-", "_")
-    ):
-        raise InputError(f"--with-tokenizer needs {LIBRARY}", hint=install_hint("onnx-text"))
+    needed = TEXT_TARGETS[target.name]
+    is_here = find_interpreter(target.name, interpreters) == Path(executable)
+    if is_here and not find_spec(needed.library.replace("-", "_")):
+        raise InputError(
+            f"--with-tokenizer needs {needed.library}", hint=install_hint(needed.extra)
+        )
 
 
-def judge_tokenizer(context: EvaluationContext) -> TokenizerJudgement:
+def judge_tokenizer(context: EvaluationContext, target: Target) -> TokenizerJudgement:
     """Makes a graph of the model's tokenizer and compares its tokens with the tokenizer's own.
 
     Raises:
@@ -92,7 +118,10 @@ def judge_tokenizer(context: EvaluationContext) -> TokenizerJudgement:
         )
     _check_sentence_settings(context)
     context.request.progress("tokenizer: making a graph of it")
-    path = context.scratch / "tokenizer.onnx"
+    path = context.scratch / (
+        "tokenizer.onnx" if target.name == "onnx" else "tokenizer_saved_model"
+    )
+    graph = TokenizerGraph(context, target.name, path)
     worker = context.pool.get("pytorch")
     spec = _spec_file(context)
     spec.write_text(json.dumps(asdict(read_tokenizer(context.model.tokenizer))), encoding="utf-8")
@@ -101,22 +130,27 @@ def judge_tokenizer(context: EvaluationContext) -> TokenizerJudgement:
         raise InputError(found["reason"], hint="leave out --with-tokenizer")
     context.request.progress("tokenizer: comparing its tokens")
     texts = hard_texts(found["tokens"])
-    _compare(context, path, texts)
+    graph.compare(texts)
     characters = 0
     for parts in character_texts():
         characters += len(parts)
-        if _first_difference(context, path, ["".join(parts)]) is not None:
-            _compare(context, path, parts)
+        if graph.first_difference(["".join(parts)]) is not None:
+            graph.compare(parts)
     return TokenizerJudgement(len(texts), characters)
 
 
 def add_text_program(
-    context: EvaluationContext, folder: Path, program: Path, judgement: TokenizerJudgement
+    context: EvaluationContext,
+    target: Target,
+    folder: Path,
+    program: Path,
+    judgement: TokenizerJudgement,
 ) -> dict[str, Any]:
     """Writes the program that takes texts and compares its answers with those of the program that takes tokens.
 
     Args:
         context: The model and its task.
+        target: The target.
         folder: The artifact.
         program: Its program that takes tokens.
         judgement: That of its tokenizer.
@@ -128,13 +162,14 @@ def add_text_program(
         InputError: The model has inputs beside the tokens of a text.
         WorkerError: The answers differ.
     """
-    if not program.is_file():
+    if not program.is_file() and not (program / "saved_model.pb").is_file():
         raise InputError(
             "--with-tokenizer: the model has several graphs", hint="leave out --with-tokenizer"
         )
     labels, activation = _labels(context)
     limit = max_text_length(context)
-    path = folder / TEXT_PROGRAM
+    needed = TEXT_TARGETS[target.name]
+    path = folder / needed.program
     reason = context.pool.get("pytorch").call(
         WORKER_MODULE,
         "write_program",
@@ -149,11 +184,11 @@ def add_text_program(
         raise InputError(reason, hint="leave out --with-tokenizer")
     samples = [str(one["text"]) for one in load_samples(context.task, context.model)]
     texts = [*samples, *hard_texts(())[:_TEXTS_OF_MODEL]]
-    error = _compare_answers(context, program, path, texts, limit)
-    outputs = context.pool.get("onnx").call(WORKER_MODULE, "describe_program", path=str(path))
+    error = _compare_answers(context, target.name, program, path, texts, limit)
+    outputs = context.pool.get(target.name).call(WORKER_MODULE, "describe_program", path=str(path))
     return {
-        "file": TEXT_PROGRAM,
-        "needs": LIBRARY,
+        "file": needed.program,
+        "needs": needed.library,
         "max_tokens": limit,
         **outputs,
         "judged": {
@@ -213,53 +248,66 @@ def _labels(context: EvaluationContext) -> tuple[list[str], str]:
     return list(context.model.labels.values()), activation
 
 
-def _compare(context: EvaluationContext, path: Path, texts: Sequence[str]) -> None:
-    """Compares the tokens of texts.
+class TokenizerGraph:
+    """A program that only tokenizes, beside the model's tokenizer.
 
-    Raises:
-        InputError: A text gets other tokens.
+    Args:
+        context: The model.
+        backend: The backend that runs the program.
+        path: The program.
     """
-    index = _first_difference(context, path, texts)
-    if index is None:
-        return
-    text = texts[index]
-    tokenizer = context.model.tokenizer
-    ours = _tokens(context, path, [text])[0]
-    shown = ascii(text if len(text) <= 60 else text[:60] + "...")
-    raise InputError(
-        f"--with-tokenizer: the graph gives {shown} other tokens than the tokenizer",
-        expected=" ".join(
-            map(ascii, tokenizer.convert_ids_to_tokens(_expected(context, [text])[0])[:12])
-        ),
-        found=" ".join(map(ascii, tokenizer.convert_ids_to_tokens(ours)[:12])),
-        hint="leave out --with-tokenizer",
-    )
 
+    def __init__(self, context: EvaluationContext, backend: str, path: Path) -> None:
+        self._tokenizer = context.model.tokenizer
+        self._worker = context.pool.get(backend)
+        self._path = str(path)
 
-def _first_difference(context: EvaluationContext, path: Path, texts: Sequence[str]) -> int | None:
-    """Returns the index of the first text with other tokens; None if all have the same."""
-    pairs = zip(_expected(context, texts), _tokens(context, path, texts), strict=True)
-    return next((index for index, (theirs, ours) in enumerate(pairs) if theirs != ours), None)
+    def compare(self, texts: Sequence[str]) -> None:
+        """Compares the tokens of texts.
 
+        Raises:
+            InputError: A text gets other tokens.
+        """
+        index = self.first_difference(texts)
+        if index is None:
+            return
+        text = texts[index]
+        raise InputError(
+            f"--with-tokenizer: the graph gives {text[:_SHOWN_CHARACTERS]!a} other tokens than the tokenizer",
+            expected=self._shown(self._expected([text])[0]),
+            found=self._shown(self._found([text])[0]),
+            hint="leave out --with-tokenizer",
+        )
 
-def _expected(context: EvaluationContext, texts: Sequence[str]) -> list[list[int]]:
-    found: list[list[int]] = context.model.tokenizer(list(texts), truncation=False)["input_ids"]
-    return found
+    def first_difference(self, texts: Sequence[str]) -> int | None:
+        """Returns the index of the first text with other tokens; None if all have the same."""
+        pairs = zip(self._expected(texts), self._found(texts), strict=True)
+        return next((index for index, (theirs, ours) in enumerate(pairs) if theirs != ours), None)
 
+    def _expected(self, texts: Sequence[str]) -> list[list[int]]:
+        found: list[list[int]] = self._tokenizer(list(texts), truncation=False)["input_ids"]
+        return found
 
-def _tokens(context: EvaluationContext, path: Path, texts: Sequence[str]) -> list[list[int]]:
-    """Returns the tokens that the graph gives, without padding."""
-    found = context.pool.get("onnx").call(
-        WORKER_MODULE, "run_program", path=str(path), texts=list(texts)
-    )
-    return [
-        [token for token, is_token in zip(row, mask, strict=True) if is_token]
-        for row, mask in zip(found["input_ids"], found["attention_mask"], strict=True)
-    ]
+    def _found(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns the tokens that the graph gives, without padding."""
+        found = self._worker.call(WORKER_MODULE, "run_program", path=self._path, texts=list(texts))
+        return [
+            [token for token, is_token in zip(row, mask, strict=True) if is_token]
+            for row, mask in zip(found["input_ids"], found["attention_mask"], strict=True)
+        ]
+
+    def _shown(self, tokens: Sequence[int]) -> str:
+        first = self._tokenizer.convert_ids_to_tokens(list(tokens[:_SHOWN_TOKENS]))
+        return " ".join(map(ascii, first))
 
 
 def _compare_answers(
-    context: EvaluationContext, program: Path, path: Path, texts: list[str], limit: int | None
+    context: EvaluationContext,
+    backend: str,
+    program: Path,
+    path: Path,
+    texts: list[str],
+    limit: int | None,
 ) -> float:
     """Compares the outputs from texts with those from the tokenizer's tokens; returns the largest relative difference.
 
@@ -270,7 +318,7 @@ def _compare_answers(
         texts, padding=True, truncation=limit is not None, max_length=limit, return_tensors="np"
     )
     tokens = {name: np.asarray(value) for name, value in batch.items()}
-    worker = context.pool.get("onnx")
+    worker = context.pool.get(backend)
     theirs = worker.call(
         WORKER_MODULE,
         "run_tokens",

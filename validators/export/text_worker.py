@@ -19,6 +19,10 @@ from equipoise.exporters.text.text_program import (
 )
 from equipoise.exporters.text.token_rows import RowMaker, text_encoder
 from equipoise.exporters.text.tokenizer_spec import TokenizerSpec
+from equipoise.validators.core.types import Array
+
+_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
+"""ONNX Runtime's names of dtypes that differ from NumPy's."""
 
 
 def write_tokenizer(spec: str, path: str) -> dict[str, Any]:
@@ -33,9 +37,14 @@ def write_tokenizer(spec: str, path: str) -> dict[str, Any]:
     """
     try:
         maker = _read(spec)
+        if Path(path).suffix == ".onnx":
+            write_tokenizer_program(maker, Path(path))
+        else:
+            from equipoise.exporters.text.tensorflow_program import save_tokenizer
+
+            save_tokenizer(maker, Path(path))
     except InputError as error:
         return {"reason": error.message}
-    write_tokenizer_program(maker, Path(path))
     return {"tokens": [one.content for one in maker.spec.added_tokens]}
 
 
@@ -46,7 +55,7 @@ def write_program(
 
     Args:
         spec: A file with the fields of a :class:`TokenizerSpec`.
-        program: The ONNX file of the model.
+        program: The ONNX file or the SavedModel of the model.
         path: The file to write beside it.
         limit: Most tokens of a text; None without a limit.
         labels: Names of the classes; empty if the model is no classifier.
@@ -58,7 +67,12 @@ def write_program(
     maker = replace(_read(spec), max_length=limit)
     answer = LabelAnswer(labels, activation) if labels else None
     try:
-        write_text_program(maker, Path(program), Path(path), answer)
+        if Path(path).suffix == ".onnx":
+            write_text_program(maker, Path(program), Path(path), answer)
+        else:
+            from equipoise.exporters.text.tensorflow_program import save_from_text
+
+            save_from_text(maker, Path(program), Path(path), answer)
     except InputError as error:
         return error.message
     return ""
@@ -66,44 +80,107 @@ def write_program(
 
 def run_program(path: str, texts: Sequence[str]) -> dict[str, Any]:
     """Runs a program on texts; returns its outputs by name as lists."""
-    session = _open(path)
-    names = [one.name for one in session.get_outputs()]
-    values = session.run(names, {"text": np.array(list(texts), dtype=object)})
-    return {name: value.tolist() for name, value in zip(names, values, strict=True)}
+    return _to_lists(_open(path)({"text": np.array(list(texts), dtype=object)}))
 
 
 def run_tokens(path: str, tokens: Mapping[str, Any]) -> dict[str, Any]:
     """Runs a program on token numbers; returns its outputs by name as lists."""
-    session = _open(path)
-    names = [one.name for one in session.get_outputs()]
-    inputs = {
-        one.name: np.asarray(tokens[one.name], np.int64)
-        if one.name in tokens
-        else np.zeros_like(tokens["input_ids"], np.int64)
-        for one in session.get_inputs()
-    }
-    values = session.run(names, inputs)
-    return {name: value.tolist() for name, value in zip(names, values, strict=True)}
+    call = _open(path)
+    ids = np.array(tokens["input_ids"], np.int64)
+    given = {name: tokens.get(name, np.zeros_like(ids)) for name in call.inputs}
+    arrays = {name: np.array(value, call.inputs[name]["dtype"]) for name, value in given.items()}
+    return _to_lists(call(arrays))
 
 
 def describe_program(path: str) -> dict[str, Any]:
     """Returns dtype and shape of a program's inputs and outputs."""
-    session = _open(path)
+    call = _open(path)
+    return {"inputs": call.inputs, "outputs": call.outputs}
+
+
+def _to_lists(outputs: Mapping[str, Array]) -> dict[str, Any]:
     return {
-        role: {one.name: {"dtype": one.type[7:-1], "shape": one.shape} for one in values}
-        for role, values in (("inputs", session.get_inputs()), ("outputs", session.get_outputs()))
+        name: value.astype(str).tolist() if value.dtype == object else value.tolist()
+        for name, value in outputs.items()
     }
 
 
-@cache
-def _open(path: str) -> Any:
-    import onnxruntime
-    from onnxruntime_extensions import get_library_path
+class OnnxCall:
+    """Calls an ONNX program.
 
-    options = onnxruntime.SessionOptions()
-    options.register_custom_ops_library(get_library_path())
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    Attributes:
+        inputs: Dtype and shape of the inputs by name.
+        outputs: The same of the outputs.
+    """
+
+    def __init__(self, path: str) -> None:
+        import onnxruntime
+        from onnxruntime_extensions import get_library_path
+
+        options = onnxruntime.SessionOptions()
+        options.register_custom_ops_library(get_library_path())
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+        self.inputs, self.outputs = (
+            {
+                one.name: {"dtype": _DTYPES.get(one.type, one.type[7:-1]), "shape": one.shape}
+                for one in values
+            }
+            for values in (self._session.get_inputs(), self._session.get_outputs())
+        )
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Returns the outputs by name."""
+        values = self._session.run(list(self.outputs), dict(inputs))
+        return dict(zip(self.outputs, values, strict=True))
+
+
+class SavedModelCall:
+    """Calls a SavedModel; see :class:`OnnxCall`."""
+
+    def __init__(self, path: str) -> None:
+        import tensorflow as tf
+
+        from equipoise.exporters.text.tensorflow_program import load_operators
+
+        load_operators()
+        self._model = tf.saved_model.load(path)
+        self._call = self._model.signatures["serving_default"]
+        self.inputs, self.outputs = (
+            {
+                name: {"dtype": one.dtype.name, "shape": list(one.shape)}
+                for name, one in sorted(values.items())
+            }
+            for values in (
+                self._call.structured_input_signature[1],
+                self._call.structured_outputs,
+            )
+        )
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Returns the outputs by name."""
+        import tensorflow as tf
+
+        given = {
+            name: tf.constant(
+                value.tolist() if value.dtype == object else value, self.inputs[name]["dtype"]
+            )
+            for name, value in inputs.items()
+        }
+        outputs = {name: value.numpy() for name, value in self._call(**given).items()}
+        return {
+            name: np.array([one.decode() for one in value], object)
+            if value.dtype == object
+            else value
+            for name, value in outputs.items()
+        }
+
+
+@cache
+def _open(path: str) -> OnnxCall | SavedModelCall:
+    return OnnxCall(path) if Path(path).suffix == ".onnx" else SavedModelCall(path)
 
 
 @cache

@@ -17,6 +17,7 @@ from equipoise.convert.folders.quantization import dequantization_advice
 from equipoise.exporters.artifact_files import (
     SAVED_MODEL,
     TEXT_PROGRAM,
+    TEXT_SAVED_MODEL,
     WEB_FOLDER,
     has_jax_program,
     onnx_encoder_decoder_files,
@@ -197,7 +198,7 @@ def resolve_artifact(path: str | Path) -> ModelSource:
     artifact = Path(path)
     if not artifact.exists():
         raise InputError("there is no such artifact", file=artifact)
-    if artifact.name == TEXT_PROGRAM:
+    if artifact.name == TEXT_PROGRAM or Path(TEXT_SAVED_MODEL).parent.name in artifact.parts:
         raise InputError(
             "this program takes texts, and a backend is given tokens",
             file=artifact,

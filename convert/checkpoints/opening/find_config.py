@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.keras_hub_config import (
+    is_keras_hub_config,
+    read_keras_hub_config,
+)
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.files.containment import check_readable
 from equipoise.convert.research.marks import type_of_file
@@ -38,7 +42,7 @@ def find_config(source: Path, entry: Path, given: str | Path | None) -> Config |
         path = folder / "config.json"
         if os.path.lexists(path):
             check_readable(path, folder)
-            return Config.read(path)
+            return _read(path)
         early = [path for path in sorted(folder.glob("*.*")) if _named_type(path)]
         if len(early) == 1:
             check_readable(early[0], folder)
@@ -55,5 +59,7 @@ def _named_type(path: Path) -> str | None:
 
 def _read(path: Path) -> Config:
     config = read_gin(path) if path.suffix == GIN_SUFFIX else Config.read(path)
+    if is_keras_hub_config(config.values):
+        return read_keras_hub_config(config)
     named = _named_type(path)
     return config.with_edits({"model_type": named}) if named and not config.model_type else config

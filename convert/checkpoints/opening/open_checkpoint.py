@@ -30,18 +30,15 @@ from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.json_values import read_json
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.files.containment import check_readable
+from equipoise.convert.folders.found_files import WeightFiles
 from equipoise.convert.folders.recognition import (
     check_nothing_beside_weights,
     folder_below,
     notes_on_modules,
     refuse_folder,
 )
-from equipoise.convert.folders.weight_files import (
-    WEIGHT_FILES,
-    WeightFiles,
-    find_weight_files,
-    is_shard_index,
-)
+from equipoise.convert.folders.shard_index import is_shard_index
+from equipoise.convert.folders.weight_files import WEIGHT_FILES, find_weight_files
 from equipoise.convert.quantized.dequantize import dequantize as dequantize_tensors
 from equipoise.convert.research.marks import marked_specs
 
@@ -267,7 +264,9 @@ def _join_containers(source: Path, found: WeightFiles, containers: list[Containe
         container=first.format,
         variant=metadata.get("variant", ""),
         layout=layout_of(first),
-        files=tuple(container.path for container in containers),
+        files=tuple(
+            path for container in containers for path in (container.path, *container.files)
+        ),
         tensors=tensors,
         metadata=metadata,
         left_out={k: v for container in containers for k, v in container.left_out.items()},

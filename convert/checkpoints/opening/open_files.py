@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,9 @@ from equipoise.convert.core.json_values import is_plain_file_name, read_json
 from equipoise.convert.files.containment import check_readable
 from equipoise.convert.files.identity import FileIdentity
 from equipoise.convert.folders.file_kinds import check_file
-from equipoise.convert.folders.weight_files import (
-    WeightFiles,
-    is_shard_index,
-    layout_from_filename,
-)
+from equipoise.convert.folders.found_files import WeightFiles
+from equipoise.convert.folders.shard_index import is_shard_index
+from equipoise.convert.folders.weight_files import layout_from_filename
 from equipoise.convert.research.marks import marked_specs
 
 LAYOUT_OF_METADATA = {
@@ -28,9 +27,12 @@ LAYOUT_OF_METADATA = {
 
 _LAYOUT_OF_CONTAINER = {
     "pytorch": "pytorch",
+    "distributed_checkpoint": "pytorch",
+    "deepspeed_zero": "pytorch",
     "keras_hdf5": "tensorflow",
     "tensor_bundle": "tensorflow",
     "flax_msgpack": "flax",
+    "orbax": "flax",
 }
 """Container -> its layout; variables of a TensorFlow checkpoint may have the names of Google's code too."""
 
@@ -63,7 +65,7 @@ def open_container(path: Path) -> Container:
         ContainerError: The container is unknown, or the file is corrupt.
     """
     modules: list[Any] = [container_module(name) for name in container_names()]
-    modules.sort(key=lambda module: not path.name.endswith(tuple(module.SUFFIXES)))
+    modules.sort(key=lambda module: -_matching_length(path.name, module.SUFFIXES))
     found = next((module for module in modules if module.sniff(path)), None)
     if found is None:
         check_file(path)
@@ -77,9 +79,14 @@ def open_container(path: Path) -> Container:
         )
     identity = FileIdentity.of(path)
     container: Container = found.read(path)
-    others = {ref.file for ref in container.tensors.values()} - {path}
+    others = {*container.files, *(ref.file for ref in container.tensors.values())} - {path}
     identities = {path: identity, **{other: FileIdentity.of(other) for other in sorted(others)}}
     return replace(container, identities=identities)
+
+
+def _matching_length(name: str, suffixes: Sequence[str]) -> int:
+    """Returns the length of the longest suffix that a file's name ends with, or 0: a longer one says more."""
+    return max((len(one) for one in suffixes if name.endswith(one)), default=0)
 
 
 def open_containers(found: WeightFiles) -> list[Container]:

@@ -23,11 +23,13 @@ NON_WEIGHTS = (
     (re.compile(r".*scaler.*|amp|dynamic_scale|loss_scale", re.IGNORECASE), "state of the loss scaling"),
     (re.compile(r"callbacks|loops|.*metrics?|.*history|criterion|loss|losses", re.IGNORECASE), "state of the training loop"),
     (re.compile(r".*rng.*|random_states?|.*seed", re.IGNORECASE), "state of a random generator"),
-    (re.compile(r"hyper_parameters|hparams|.*config|args|opts?|param_shapes|buffer_names|param_groups", re.IGNORECASE), "settings of the training"),
+    (re.compile(r"hyper_parameters|hparams|.*config|args|opts?|(frozen_)?param_shapes|buffer_names|param_groups", re.IGNORECASE), "settings of the training"),
+    (re.compile(r"frozen_param_fragments"), "copies of frozen parameters"),
     (re.compile(r"step|epoch|global_steps?|iterations?|iter|num_updates", re.IGNORECASE), "counter of the training"),
 )  # fmt: skip
 """Names beside the weights in files of training loops -> what they are."""
 
+_NESTED_CONTAINERS = ("pytorch", "distributed_checkpoint")
 _MAX_LEVELS = 4
 
 
@@ -98,9 +100,9 @@ def find_weight_map(content: FileContent) -> WeightMap:
     Raises:
         CheckpointError: Several maps hold weights, and nothing says which is meant.
     """
-    if content.container == "flax_msgpack":
+    if content.container in ("flax_msgpack", "orbax"):
         return _find_in_train_state(content.tensors)
-    if content.container != "pytorch" or not content.maps:
+    if content.container not in _NESTED_CONTAINERS or not content.maps:
         return WeightMap()
     prefix = ""
     left_out: dict[str, str] = {}

@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5f, h5g, h5l, h5o, h5s, h5t, h5z
 
+from equipoise.convert.containers._hdf5.file_window import FileWindow
 from equipoise.convert.containers._shared.checks import byte_size, check_shape
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
@@ -70,12 +71,12 @@ def translate_write_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[h5f.FileID]:
-    """Opens the file for reading without file locks, which read-only file systems refuse."""
+def open_file(path: Path, span: Extent | None = None) -> Iterator[h5f.FileID]:
+    """Opens the file, or a part of it, for reading without file locks, which read-only file systems refuse."""
     with open(path, "rb"):
         pass  # A missing or forbidden file raises OSError, not ContainerError.
     with translate_read_errors(path):
-        file = h5py.File(path, "r", locking=False)
+        file = h5py.File(path if span is None else FileWindow.of(span), "r", locking=False)
     try:
         yield file.id
     finally:
@@ -156,6 +157,7 @@ class StoredDataset:
         shape: Sizes of the axes.
         file: The file.
         extent: Its byte range, if the bytes are contiguous and in native form.
+        span: The part of the file that is HDF5; None for all of it.
     """
 
     path: str
@@ -164,14 +166,15 @@ class StoredDataset:
     shape: tuple[int, ...]
     file: Path
     extent: Extent | None
+    span: Extent | None = None
 
     def read(self) -> Array:
         """Reads the values in C order, little-endian."""
         if self.extent is not None:
             return self.extent.read().view(self.dtype).reshape(self.shape)
-        with open_file(self.file) as root:
+        with open_file(self.file, self.span) as root:
             node = open_object(h5g.open(root, b"/"), self.path, self.file)
-            if check_dataset(node, self.path, self.file) != self:
+            if check_dataset(node, self.path, self.file, self.span) != self:
                 raise ContainerError("the file changed", file=self.file, tensor=self.path)
             with translate_read_errors(self.file):
                 values = np.asarray(h5py.Dataset(node)[()])
@@ -180,8 +183,16 @@ class StoredDataset:
         return np.ascontiguousarray(values, self.dtype).reshape(self.shape)
 
 
-def check_dataset(node: Any, path_in_file: str, path: Path) -> StoredDataset:
+def check_dataset(
+    node: Any, path_in_file: str, path: Path, span: Extent | None = None
+) -> StoredDataset:
     """Checks a dataset's type, shape and storage.
+
+    Args:
+        node: The dataset.
+        path_in_file: Its path in HDF5.
+        path: The file.
+        span: The part of the file that is HDF5; None for all of it.
 
     Raises:
         ContainerError: It is not a dataset, or its bytes are not all in this file.
@@ -191,6 +202,7 @@ def check_dataset(node: Any, path_in_file: str, path: Path) -> StoredDataset:
         raise ContainerError(
             "listed as a weight, but not a dataset", file=path, tensor=path_in_file
         )
+    start, size = (0, path.stat().st_size) if span is None else (span.offset, span.nbytes)
     with translate_read_errors(path):
         dtype, native = _find_dtype(node.get_type(), path, path_in_file)
         space, properties = node.get_space(), node.get_create_plist()
@@ -200,12 +212,10 @@ def check_dataset(node: Any, path_in_file: str, path: Path) -> StoredDataset:
         nbytes = byte_size(shape, dtype)
         layout = properties.get_layout()
         local = layout != h5d.VIRTUAL and properties.get_external_count() == 0
-        is_complete = local and nbytes <= _max_stored_bytes(
-            node, properties, path.stat().st_size, shape, dtype
-        )
+        is_complete = local and nbytes <= _max_stored_bytes(node, properties, size, shape, dtype)
         contiguous = layout == h5d.CONTIGUOUS or nbytes == 0
         offset = int(node.get_offset() or 0) if is_complete and contiguous and nbytes else 0
-    if not is_complete or (contiguous and offset + nbytes > path.stat().st_size):
+    if not is_complete or (contiguous and offset + nbytes > size):
         raise ContainerError(
             "the dataset's bytes are not all in this file",
             file=path,
@@ -213,8 +223,9 @@ def check_dataset(node: Any, path_in_file: str, path: Path) -> StoredDataset:
             expected=f"{nbytes} stored bytes for {dtype} {list(shape)}",
             hint="external, virtual, unallocated and over-compressed datasets are refused",
         )
-    extent = Extent(path, offset, nbytes) if native and contiguous else None
-    return StoredDataset(path_in_file, object_address(node, path), dtype, shape, path, extent)
+    extent = Extent(path, start + offset, nbytes) if native and contiguous else None
+    address = object_address(node, path)
+    return StoredDataset(path_in_file, address, dtype, shape, path, extent, span)
 
 
 def _max_stored_bytes(
@@ -261,3 +272,18 @@ def _find_dtype(hdf5_type: Any, path: Path, path_in_file: str) -> tuple[DType, b
         found=f"{type(hdf5_type).__name__} of {hdf5_type.get_size()} bytes",
         hint="save the model in another dtype, e.g. float32",
     )
+
+
+def check_no_overlap(locations: list[StoredDataset], path: Path) -> None:
+    """Checks that different datasets do not share bytes: a small file could expand to a huge one."""
+    extents = {location.address: location.extent for location in locations}
+    end = 0
+    for extent in sorted(
+        (extent for extent in extents.values() if extent is not None and extent.nbytes),
+        key=lambda extent: extent.offset,
+    ):
+        if extent.offset < end:
+            raise ContainerError(
+                "two datasets overlap", file=path, found=f"at byte {extent.offset}"
+            )
+        end = extent.offset + extent.nbytes

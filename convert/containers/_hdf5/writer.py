@@ -45,7 +45,7 @@ class Writer(SlotWriter):
     ) -> None:
         check_headers(headers, path, shares=True, has_groups=True)
         for header in headers:
-            _check_header(header, path)
+            check_header(header, path)
         variant = metadata.get("variant", "keras")
         if variant not in ("keras", "flat"):
             raise ContainerError(
@@ -66,7 +66,13 @@ class Writer(SlotWriter):
         self._file = SlotFile(path, slots)
 
 
-def _check_header(header: TensorHeader, path: Path) -> None:
+def check_header(header: TensorHeader, path: Path) -> None:
+    """Checks that HDF5 can hold a tensor.
+
+    Raises:
+        UnsupportedDtypeError: It has no such dtype.
+        ContainerError: The name is no path.
+    """
     parts = header.name.split("/")
     if header.dtype.name not in (*STORABLE_DTYPES, "bfloat16"):
         raise UnsupportedDtypeError(
@@ -117,13 +123,13 @@ def _create_datasets(file: h5py.File, grouped: Sequence[tuple[str, TensorHeader]
             source = first[header.alias_of].encode()
             file.id.links.create_hard(path_in_file.encode(), file.id, source, lcpl=parents)
         else:
-            offset = _create_dataset(file, path_in_file, header, parents)
+            offset = create_dataset(file, path_in_file, header, parents)
             slots.append(Slot(header.name, ((offset, header.nbytes),)))
         first.setdefault(header.name, path_in_file)
     return slots
 
 
-def _create_dataset(file: h5py.File, path_in_file: str, header: TensorHeader, parents: Any) -> int:
+def create_dataset(file: h5py.File, path_in_file: str, header: TensorHeader, parents: Any) -> int:
     """Creates a dataset that is allocated immediately; returns its offset."""
     properties = h5p.create(h5p.DATASET_CREATE)
     properties.set_layout(h5d.CONTIGUOUS)

@@ -53,5 +53,5 @@ def dict_key(key: object) -> object:
     """Returns the key if it can be hashed quickly and without crafted collisions, else a replacement."""
     if isinstance(key, int) and key.bit_length() > _MAX_KEY_BITS:
         return OpaqueKey()
-    plain = key is None or isinstance(key, (str, bytes, int, float))
+    plain = key is None or isinstance(key, (str, bytes, int, float, Instance))
     return key if plain else OpaqueKey()

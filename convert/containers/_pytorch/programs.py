@@ -15,6 +15,7 @@ from equipoise.convert.containers._pytorch.allowed_globals import (
     check_count,
     parse_storage,
 )
+from equipoise.convert.containers._pytorch.inert_globals import InertGlobals
 from equipoise.convert.containers._pytorch.pickle_values import Global, Instance
 from equipoise.convert.containers._pytorch.tensor_tree import (
     MAX_DEPTH,
@@ -24,9 +25,9 @@ from equipoise.convert.containers._pytorch.tensor_tree import (
     tensor_ref,
 )
 from equipoise.convert.containers._pytorch.unpickle import load_pickle
-from equipoise.convert.containers._pytorch.zip_reader import InflatedRecord, ZipArchive, read_zip
 from equipoise.convert.containers._pytorch.zip_storages import ZipStorages, read_pickle
 from equipoise.convert.containers._shared.error_context import add_file_to_errors
+from equipoise.convert.containers._shared.zip_reader import InflatedRecord, ZipArchive, read_zip
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import TensorRef
 
@@ -43,34 +44,18 @@ _DTYPES_IN_PT2 = {
 """Numbers of dtypes in the JSON files of ``.pt2`` (``torch._export.serde.schema.ScalarType`` of torch 2.13)."""
 
 
-class _ProgramGlobals(Mapping[str, object]):
-    """The globals that a TorchScript pickle may name: those of a checkpoint, and classes below ``__torch__``, which stay inert."""
-
-    def __init__(self) -> None:
-        lists = {f"torch.jit._pickle.{name}": Global(name, _first) for name in _CONTAINER_BUILDERS}
-        self._known: dict[str, object] = {
-            **ALLOWED_GLOBALS,
-            **lists,
-            "torch.jit._pickle.restore_type_tag": Global("restore_type_tag", _first),
-        }
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._known or str(name).startswith(_CLASS_PREFIX)
-
-    def __getitem__(self, name: str) -> object:
-        if name in self._known:
-            return self._known[name]
-        return Global(name, lambda arguments: Instance(name))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._known)
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-
 def _first(arguments: tuple[object, ...]) -> object:
     return arguments[0] if arguments else ()
+
+
+_PROGRAM_GLOBALS = InertGlobals(
+    (_CLASS_PREFIX,),
+    {
+        **{f"torch.jit._pickle.{name}": Global(name, _first) for name in _CONTAINER_BUILDERS},
+        "torch.jit._pickle.restore_type_tag": Global("restore_type_tag", _first),
+    },
+)
+"""The globals that a TorchScript pickle may name: those of a checkpoint, and classes below ``__torch__``."""
 
 
 def read_torchscript(path: Path) -> dict[str, TensorRef]:
@@ -102,7 +87,7 @@ def _pickled_tensors(archive: ZipArchive, record: str, folder: str) -> Mapping[s
         )
     pickled = read_pickle(archive, archive.entries[names[0]])
     storages = ZipStorages(archive, names[0].removesuffix(record), folder)
-    top, _ = load_pickle(pickled, 0, _ProgramGlobals(), parse_storage)
+    top, _ = load_pickle(pickled, 0, _PROGRAM_GLOBALS, parse_storage)
     tree = _attributes(top, 0, {})
     return collect_tensors(tree, archive.path, storages.find_storage, len(pickled)).tensors
 

@@ -16,7 +16,7 @@ from equipoise.convert.containers._pytorch.allowed_globals import (
     TorchDtype,
     UnsupportedTensor,
 )
-from equipoise.convert.containers._pytorch.pickle_values import Opaque, OpaqueKey
+from equipoise.convert.containers._pytorch.pickle_values import Instance, Opaque, OpaqueKey
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.core.tensor import DTYPES, Extent, TensorRef
@@ -189,7 +189,7 @@ def _is_optimizer(value: object) -> bool:
 
 
 def _key_text(key: object, index: int) -> str:
-    if isinstance(key, OpaqueKey):
+    if isinstance(key, (OpaqueKey, Instance)):
         return f"<key {index}>"
     return key.decode("latin-1") if isinstance(key, bytes) else str(key)
 

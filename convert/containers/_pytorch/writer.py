@@ -11,16 +11,16 @@ from itertools import chain
 from pathlib import Path
 
 from equipoise.convert.containers._pytorch.allowed_globals import STORAGE_DTYPES
-from equipoise.convert.containers._pytorch.zip_writer import (
+from equipoise.convert.containers._shared.checks import check_headers
+from equipoise.convert.containers._shared.slot_file import write_all
+from equipoise.convert.containers._shared.writer_context import WriterContext
+from equipoise.convert.containers._shared.zip_writer import (
     ALIGNMENT,
     ZipRecord,
     central_directory,
     place_records,
     write_record,
 )
-from equipoise.convert.containers._shared.checks import check_headers
-from equipoise.convert.containers._shared.slot_file import write_all
-from equipoise.convert.containers._shared.writer_context import WriterContext
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.core.tensor import TensorHeader, dtype_name
 

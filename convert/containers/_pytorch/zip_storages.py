@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from equipoise.convert.containers._pytorch.allowed_globals import Storage, element_bytes
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from equipoise.convert.containers._pytorch.allowed_globals import (
+    Storage,
+    element_bytes,
+    parse_storage,
+)
 from equipoise.convert.containers._pytorch.pickle_machine import MAX_PICKLE_BYTES
 from equipoise.convert.containers._pytorch.tensor_tree import StorageBytes
-from equipoise.convert.containers._pytorch.zip_reader import InflatedRecord, ZipArchive, ZipEntry
+from equipoise.convert.containers._pytorch.unpickle import load_pickle
+from equipoise.convert.containers._shared.zip_reader import InflatedRecord, ZipArchive, ZipEntry
 from equipoise.convert.core.errors import ContainerError
 
 _MAX_SMALL_RECORD_BYTES = 64
@@ -75,3 +83,53 @@ class ZipStorages:
         inflated = self._inflated.setdefault(name, InflatedRecord(self._archive, entry))
         inflated.views += 1
         return StorageBytes(entry.size, read=inflated.read, big_endian=self.big_endian)
+
+
+@dataclass(frozen=True)
+class ArchiveContent:
+    """What an archive of ``torch.save`` holds.
+
+    Attributes:
+        top: The unpickled object.
+        storages: The storages of its tensors.
+        pickled_bytes: Length of the pickle.
+        entry: The record of the pickle.
+    """
+
+    top: object
+    storages: ZipStorages
+    pickled_bytes: int
+    entry: ZipEntry
+
+
+def load_archive(archive: ZipArchive, table: Mapping[str, object]) -> ArchiveContent:
+    """Unpickles an archive of ``torch.save``.
+
+    Args:
+        archive: The archive.
+        table: The globals that the pickle may name.
+
+    Raises:
+        UnsafePickleError: It names another one.
+        ContainerError: It is corrupt, or not one of ``torch.save``.
+    """
+    pickles = [name for name in archive.entries if name.split("/", 1)[-1] == "data.pkl"]
+    if len(pickles) != 1:
+        raise ContainerError(
+            "a zip archive, but not one of torch.save",
+            file=archive.path,
+            expected="one data.pkl",
+            found=f"{len(pickles)}",
+        )
+    prefix = pickles[0].removesuffix("data.pkl")
+    if f"{prefix}constants.pkl" in archive.entries:
+        raise ContainerError(
+            "a TorchScript program, not a checkpoint",
+            file=archive.path,
+            hint="load it with torch.jit.load and save its state_dict()",
+        )
+    entry = archive.entries[pickles[0]]
+    pickled = read_pickle(archive, entry)
+    storages = ZipStorages(archive, prefix)
+    top, _ = load_pickle(pickled, 0, table, parse_storage)
+    return ArchiveContent(top, storages, len(pickled), entry)

@@ -47,6 +47,8 @@ CASES: list[tuple[Op, tuple[Any, ...]]] = [
     (DropAxis(0), (CUBE[None],)),
     (Concat(1, (3, 3)), (CUBE, CUBE + 1)),
     (Split(2, (1, 4)), (CUBE,)),
+    (SplitAxis(2, (5, 1)), (CUBE, CUBE + 1)),
+    (MergeAxes(0, (2, 3)), (CUBE,)),
     (Stack(0, 2), (CUBE, CUBE + 1)),
     (Unstack(1, 3), (CUBE,)),
     (SplitAxis(1, (3, 1)), (CUBE,)),
@@ -76,12 +78,14 @@ def test_inverse_and_shapes(op: Op, arrays: tuple[Any, ...]) -> None:
         (Concat(0, (2, 3)), ((2, 4), (4, 4))),
         (Concat(0, (2, 3)), ((2, 4), (3, 5))),
         (Split(0, (2, 3)), ((6, 4),)),
+        (SplitAxis(0, (2, 3)), ((5, 4),)),
+        (SplitAxis(2, (2, 3)), ((6, 4),)),
+        (MergeAxes(0, (2, 3)), ((3, 2),)),
+        (MergeAxes(1, (2, 3)), ((2, 2),)),
         (Stack(0, 2), ((2, 4), (4, 2))),
         (Stack(0, 3), ((2, 4), (2, 4))),
         (Unstack(0, 3), ((2, 4),)),
-        (SplitAxis(0, (2, 3)), ((5, 4),)),
         (SplitAxis(1, (2, 2)), ((4,),)),
-        (MergeAxes(0, (2, 3)), ((3, 2),)),
         (MergeAxes(1, (2, 3)), ((4, 2),)),
         (At(1, DropAxis(0)), ((1, 2),)),
         (Pad(2, 1), ((1, 2),)),
@@ -122,6 +126,22 @@ def test_split_axes_come_back(outer: list[int], sizes: list[int], data: st.DataO
 
 def test_no_padding_is_no_operation() -> None:
     assert simplify([Pad(0, 0), Permute((1, 0)), Unpad(1, 0)]) == (Permute((1, 0)),)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 5), st.integers(0, 1))
+def test_axes_are_split_in_c_order(sizes: list[int], other: int, axis: int) -> None:
+    """Heads come first: element ``head * width + i`` becomes ``[head, i]``."""
+    whole = int(np.prod(sizes))
+    shape = (whole, other) if axis == 0 else (other, whole)
+    array = np.arange(whole * other).reshape(shape)
+    split = SplitAxis(axis, tuple(sizes))
+    (found,) = split.apply((array,))
+    for place in np.ndindex(*sizes):
+        flat = int(np.ravel_multi_index(place, sizes))
+        expected = array[flat] if axis == 0 else array[:, flat]
+        np.testing.assert_array_equal(found[place] if axis == 0 else found[:, *place], expected)
+    np.testing.assert_array_equal(split.inverse.apply((found,))[0], array)
+    assert simplify([split, split.inverse]) == ()
 
 
 @given(st.lists(st.permutations(range(3)), max_size=5))

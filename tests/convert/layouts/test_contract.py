@@ -56,6 +56,8 @@ def test_routes() -> None:
         ("pytorch", "flax"),
         ("google", "pytorch"),
         ("pytorch", "google"),
+        ("keras-hub", "pytorch"),
+        ("pytorch", "keras-hub"),
     }
     with pytest.raises(CheckpointError, match="no route"):
         find_route("flax", "nowhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -15,8 +16,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnxruntime_extensions")
+pytest.importorskip("tensorflow_text")
 
 from equipoise.convert.core.errors import InputError
+from equipoise.exporters.target import find_target
 from equipoise.exporters.text.character_rules import measure_characters
 from equipoise.exporters.text.text_program import write_tokenizer_program
 from equipoise.exporters.text.token_rows import RowMaker, text_encoder
@@ -59,14 +62,30 @@ def spec_of(name: str) -> TokenizerSpec:
     return read_tokenizer(ModelFolder(TASKS / name).tokenizer)
 
 
-@pytest.mark.parametrize("name", SUPPORTED)
-def test_tokens(name: str, tmp_path: Path) -> None:
+def write(maker: RowMaker, folder: Path, target: str) -> Path:
+    """Writes a tokenizer as a program of a target."""
+    if target == "onnx":
+        write_tokenizer_program(maker, folder / "tokenizer.onnx")
+        return folder / "tokenizer.onnx"
+    from equipoise.exporters.text.tensorflow_program import save_tokenizer
+
+    save_tokenizer(maker, folder / "tokenizer")
+    return folder / "tokenizer"
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        *((name, "onnx") for name in SUPPORTED),
+        *((name, "saved-model") for name, kind in SUPPORTED.items() if kind != "BPE"),
+    ],
+)
+def test_tokens(name: str, target: str, tmp_path: Path) -> None:
     """Padded rows of a whole list of hard texts, truncated ones too, and no texts at all."""
     spec = spec_of(name)
     assert spec.kind == SUPPORTED[name]
-    path = tmp_path / "tokenizer.onnx"
     limit = 37
-    write_tokenizer_program(RowMaker(spec, text_encoder(spec), limit), path)
+    path = write(RowMaker(spec, text_encoder(spec), limit), tmp_path, target)
     tokenizer = ModelFolder(TASKS / name).tokenizer
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     texts = hard_texts(one.content for one in spec.added_tokens)
@@ -123,13 +142,13 @@ def test_table_of_sentencepiece(splits: bool, tmp_path: Path) -> None:
         assert row[: sum(mask)] == tokenizer.encode(text).ids, ascii(text)[:2000]
 
 
-def test_padding_at_the_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["onnx", "saved-model"])
+def test_padding_at_the_left(target: str, tmp_path: Path) -> None:
     """A tokenizer that pads at the left is followed."""
     tokenizer = ModelFolder(CLASSIFIER).tokenizer
     tokenizer.padding_side = "left"
     spec = read_tokenizer(tokenizer)
-    path = tmp_path / "tokenizer.onnx"
-    write_tokenizer_program(RowMaker(spec, text_encoder(spec)), path)
+    path = write(RowMaker(spec, text_encoder(spec)), tmp_path, target)
     texts = ["a", "a wonderful film, and more"]
     assert run_program(str(path), texts) == {
         name: value
@@ -175,42 +194,46 @@ def test_character_rules() -> None:
 
 
 @pytest.mark.slow
-def test_from_texts_to_labels(workers: WorkerPool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "library", "file"),
+    [
+        ("onnx", "onnxruntime-extensions", "model_from_text.onnx"),
+        ("saved-model", "tensorflow-text", "saved_model_from_text/1"),
+    ],
+)
+def test_from_texts_to_labels(
+    target: str, library: str, file: str, workers: WorkerPool, tmp_path: Path
+) -> None:
     """README's lines run in a bare process and give the labels and scores that ``run`` gives."""
     out = tmp_path / "out"
     found = export_model(
         ExportRequest(
             Request(CLASSIFIER, cases=["single"]),
             out,
-            "onnx",
+            target,
             judged=False,
-            options={"with_tokenizer": True, "external": True},
+            options={"with_tokenizer": True, "external": target == "onnx"},
         ),
         workers,
     )
     section = found.artifact.text_program
-    assert section["needs"] == "onnxruntime-extensions"
+    assert (section["needs"], section["file"]) == (library, file)
     assert section["judged"]["characters"] > 140_000
     assert section["judged"]["max_relative_error"] <= 1e-5
     assert section["max_tokens"] == 40
-    assert {"model_from_text.onnx", "model.onnx_data"} <= set(found.artifact.files)
+    assert any(name.startswith(file) for name in found.artifact.files)
     text = (out / "README.md").read_text(encoding="utf-8")
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[-1]
     assert code in (TASKS.parents[1] / "docs" / "artifacts.md").read_text(encoding="utf-8")
-    script = f"{code}\nimport json\nprint(json.dumps([one.tolist() for one in session.run(names, {{'text': texts}})]))"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script],
-        cwd=out,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    labels, scores, _ = json.loads(done.stdout.splitlines()[-1])
+    outputs = ast.literal_eval(done.stdout.splitlines()[-1])
     inputs = ["A wonderful day.", "A boring story."]
     answers: Any = run_pipeline("text-classification", CLASSIFIER, inputs, workers=workers)
+    labels = [one.decode() if isinstance(one, bytes) else one for one in outputs["label"]]
     assert labels == [one["label"] for one in answers]
-    np.testing.assert_allclose(scores, [one["score"] for one in answers], atol=1e-5)
+    np.testing.assert_allclose(outputs["score"], [one["score"] for one in answers], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +257,7 @@ def test_a_wrong_graph_is_refused(
         context.pool.get("pytorch"), "call", lambda *_, **arguments: write_wrong(path, arguments)
     )
     with pytest.raises(InputError, match="other tokens than the tokenizer") as error:
-        text_program.judge_tokenizer(context)
+        text_program.judge_tokenizer(context, find_target("onnx"))
     assert error.value.expected != error.value.found
 
 
@@ -247,6 +270,10 @@ def write_wrong(wrong: Path, arguments: dict[str, str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            (str(TASKS / "text-generation"), "--to", "saved-model", "--task", "feature-extraction"),
+            "tensorflow-text has no byte-level BPE",
+        ),
         ((str(CLASSIFIER), "--to", "torchscript"), "torchscript has no program that takes texts"),
         (
             (str(CLASSIFIER), "--to", "onnx", "--layout", "transformers.js"),

@@ -1,4 +1,4 @@
-"""Reads PyTorch's zip archives strictly: unique names, no overlaps, limited decompression."""
+"""Reads zip archives strictly: unique names, no overlaps, limited decompression."""
 
 from __future__ import annotations
 
@@ -133,23 +133,28 @@ class InflatedRecord:
         return self._kept
 
 
-def read_zip(path: Path) -> ZipArchive:
+def read_zip(path: Path, span: Extent | None = None) -> ZipArchive:
     """Reads and checks the directory of an archive.
+
+    Args:
+        path: The file.
+        span: The part of the file that is the archive; None for all of it.
 
     Raises:
         ContainerError: The archive is corrupt, ambiguous or encrypted.
     """
     with open(path, "rb") as file:
-        return ZipArchive(path, _CentralDirectory(path, file).entries())
+        return ZipArchive(path, _CentralDirectory(path, file, span).entries())
 
 
 class _CentralDirectory:
-    """The central directory of an open file."""
+    """The central directory of an archive in an open file; offsets count from the archive's first byte."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO, span: Extent | None) -> None:
         self._path = path
         self._file = file
-        self._size = file.seek(0, 2)
+        self._start = span.offset if span is not None else 0
+        self._size = span.nbytes if span is not None else file.seek(0, 2)
 
     def entries(self) -> dict[str, ZipEntry]:
         start, length, count = self._bounds()
@@ -174,7 +179,7 @@ class _CentralDirectory:
     def _read_at(self, offset: int, length: int) -> bytes:
         if offset < 0 or length < 0 or offset + length > self._size:
             self._fail("an offset lies outside of the file; it may be truncated")
-        return os.pread(self._file.fileno(), length, offset)
+        return os.pread(self._file.fileno(), length, self._start + offset)
 
     def _bounds(self) -> tuple[int, int, int]:
         """Returns offset and length of the directory, and its number of entries."""
@@ -235,7 +240,8 @@ class _CentralDirectory:
             self._fail(f"{name!r} has an unknown compression")
         if size > stored * _DEFLATE_RATIO or offset + stored > self._size:
             self._fail(f"{name!r} declares more bytes than there are")
-        entries[name] = ZipEntry(name, offset, stored, size, crc, method == _DEFLATED)
+        here = self._start + offset
+        entries[name] = ZipEntry(name, here, stored, size, crc, method == _DEFLATED)
         spans.append((at, offset + stored))
         return int(end)
 

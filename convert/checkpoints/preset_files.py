@@ -1,0 +1,128 @@
+"""Tokenizer files of a KerasHub preset: their names there and in a folder of transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.keras_hub_config import REGISTERED_PREFIX, is_keras_hub_config
+from equipoise.convert.architectures.spec import load_spec
+from equipoise.convert.checkpoints.companion_files import (
+    MAX_COMPANION_BYTES,
+    companion_files,
+    companion_notes,
+)
+from equipoise.convert.core.framework_types import JsonValue
+from equipoise.convert.core.json_values import read_json
+from equipoise.convert.files.containment import reason_not_to_read
+
+ASSETS = "assets/tokenizer"
+_NAMES = {
+    "vocabulary.txt": "vocab.txt",
+    "vocabulary.json": "vocab.json",
+    "merges.txt": "merges.txt",
+    "vocabulary.spm": "tokenizer.model",
+}
+"""Name in a preset -> name in transformers."""
+_TOKENIZER_CONFIG, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
+
+
+def is_preset(folder: Path) -> bool:
+    """Whether a folder holds the config of a KerasHub preset."""
+    path = folder / "config.json"
+    if not path.is_file() or reason_not_to_read(path, folder):
+        return False
+    return is_keras_hub_config(Config.read(path).values)
+
+
+def files_from_preset(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """Returns what a folder of transformers has of a preset's tokenizer: files to copy by name, and texts to write."""
+    files = {
+        name: path
+        for asset, name in _NAMES.items()
+        if _is_readable(path := folder / ASSETS / asset, folder)
+    }
+    texts: dict[str, str] = {}
+    if files and "lowercase" in (settings := _settings(folder / _TOKENIZER_CONFIG, folder)):
+        values = {"do_lower_case": bool(settings["lowercase"])}
+        texts[_SETTINGS] = json.dumps(values, indent=2) + "\n"
+    return files, texts
+
+
+def files_for_preset(folder: Path, model_type: str) -> tuple[dict[str, Path], dict[str, str]]:
+    """Returns what a preset has of a tokenizer of transformers: files to copy by path, and texts to write.
+
+    Args:
+        folder: The source's folder, of transformers or itself a preset.
+        model_type: The architecture, whose file names KerasHub's class of the tokenizer.
+    """
+    if is_preset(folder):
+        own = [ASSETS + "/" + asset for asset in _NAMES]
+        files = {name: folder / name for name in own if _is_readable(folder / name, folder)}
+        path = folder / _TOKENIZER_CONFIG
+        return {**files, **({path.name: path} if _is_readable(path, folder) else {})}, {}
+    spec = load_spec(model_type)
+    table = spec.layouts["keras_hub"]["keras"].get("tokenizer") if spec is not None else None
+    if not table:
+        return {}, {}
+    wanted = {name: f"{ASSETS}/{asset}" for asset, name in _NAMES.items() if name in table["files"]}
+    files = {
+        place: folder / name
+        for name, place in wanted.items()
+        if _is_readable(folder / name, folder)
+    }
+    if len(files) < len(wanted):
+        return {}, {}
+    return files, {_TOKENIZER_CONFIG: _tokenizer_text(table, folder)}
+
+
+def notes_on_companions(
+    folder: Path, layout: str, architecture: tuple[str, str] | None
+) -> list[str]:
+    """Returns a note for each file beside the weights that does not come along, though it would be expected to.
+
+    Args:
+        folder: The source's folder.
+        layout: The layout that is written.
+        architecture: Model type and class, if they are known.
+    """
+    if is_preset(folder):
+        return []
+    if layout != "keras-hub" or architecture is None:
+        return companion_notes(folder)
+    files, _ = files_for_preset(folder, architecture[0])
+    kept = {path.name for path in files.values()} | {"config.json"}
+    left = [path.name for path in companion_files(folder) if path.name not in kept]
+    return [f"{', '.join(left)}: not copied, a preset has no such file"] if left else []
+
+
+def _is_readable(path: Path, folder: Path) -> bool:
+    if not path.is_file() or reason_not_to_read(path, folder):
+        return False
+    return path.stat().st_size <= MAX_COMPANION_BYTES
+
+
+def _settings(path: Path, folder: Path) -> Mapping[str, JsonValue]:
+    """Returns the fields of the config of a tokenizer: its own, or those that KerasHub keeps below ``config``."""
+    if not _is_readable(path, folder):
+        return {}
+    values = read_json(path)
+    inner = values.get("config", values)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _tokenizer_text(table: Mapping[str, JsonValue], folder: Path) -> str:
+    settings = _settings(folder / _SETTINGS, folder)
+    lower = (
+        {"lowercase": bool(settings.get("do_lower_case", True))} if table.get("lowercase") else {}
+    )
+    config = {"name": table["module"].rpartition(".")[2], "config_file": _TOKENIZER_CONFIG, **lower}
+    values = {
+        "module": table["module"],
+        "class_name": table["class"],
+        "config": config,
+        "registered_name": f"{REGISTERED_PREFIX}{table['class']}",
+    }
+    return json.dumps(values, indent=4) + "\n"
