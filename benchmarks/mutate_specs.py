@@ -23,7 +23,7 @@ import random
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -45,6 +45,9 @@ TWO_LABEL_SUFFIXES = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertFor
 UNTESTED_KEYS = ("ignored", "prefixes")
 """Keys of a layout that only files of other origin need."""
 
+TESTED_LAYOUTS = ("pytorch", "tensorflow", "flax")
+"""Layouts that tests/oracle/test_families.py tests."""
+
 Mutant = tuple[str, str, dict[str, Any]]
 """Kind of mistake, its location, and the file's values with the mistake."""
 
@@ -63,6 +66,10 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for file in sorted(ARCHS_FOLDER.glob("*.toml")):
         if file.stem in results and file.stem not in (options.only or ()):
+            continue
+        if not _cases_of(
+            file.stem
+        ):  # PyTorch's alone: tests/convert/architectures/test_pytorch_classes.py
             continue
         results[file.stem] = _try_mutants(file, options.most)
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
@@ -85,51 +92,60 @@ def main() -> None:
 def _try_mutants(file: Path, most: int) -> dict[str, Any]:
     raw = tomllib.loads(file.read_text(encoding="utf-8"))
     classes = read_spec(file).classes.values()
-    layouts = sorted({name for one in classes for name in one.names} - {"pytorch"})
+    layouts = sorted({name for one in classes for name in one.names} & {"tensorflow", "flax"})
     mutants = [*_make_mutants(raw), *_transpose_mutants(raw, layouts)]
-    drawn = random.Random(file.stem).sample(mutants, min(most, len(mutants)))
+    return try_mutants(file.stem, mutants, most, _cases_of(file.stem), _observe_case)
+
+
+def try_mutants(
+    model_type: str,
+    mutants: list[Mutant],
+    most: int,
+    cases: list[Any],
+    observe: Callable[[Any], Any],
+) -> dict[str, Any]:
+    """Plants mistakes in one architecture file, drawn with a seed, and counts those that change what is observed of any case.
+
+    Args:
+        model_type: The file's name.
+        mutants: All possible mistakes.
+        most: How many of them are drawn.
+        cases: The cases of the tests that depend on the file.
+        observe: Returns everything of a case that its test compares.
+    """
+    drawn = random.Random(model_type).sample(mutants, min(most, len(mutants)))
+    expected = [observe(one) for one in cases]
     by_kind: dict[str, list[int]] = {}
     missed = []
-    with tempfile.TemporaryDirectory() as folder:
-        cases = _TestCases(file.stem, Path(folder))
-        for kind, where, values in drawn:
-            count = by_kind.setdefault(kind, [0, 0])
-            count[0] += 1
-            if cases.catch(values):
-                count[1] += 1
-            else:
-                missed.append(f"{kind}: {where}")
-    return {"possible": len(mutants), "planted": len(drawn), "by_kind": by_kind, "missed": missed}
-
-
-class _TestCases:
-    """Everything that the tests depend on for one file: its own cases, and those of files that extend or include it."""
-
-    def __init__(self, model_type: str, folder: Path) -> None:
-        from cases import cases  # of tests/oracle
-
-        self.model_type = model_type
-        self.folder = folder
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         for file in ARCHS_FOLDER.glob("*.toml"):
             if file.stem != model_type:
                 (folder / file.name).symlink_to(file)
-        self.cases = [one for one in cases() if self._depends_on(one.spec)]
-        # Its own cases first: most mistakes change the first one.
-        self.cases.sort(key=lambda one: one.spec.model_type != model_type)
-        self.expected = [_observe_case(one) for one in self.cases]
+        for kind, where, values in drawn:
+            (folder / f"{model_type}.toml").write_text(_to_toml(values))
+            with _use_archs_folder(folder):
+                pairs = zip(cases, expected, strict=True)
+                caught = any(observe(case) != before for case, before in pairs)
+            count = by_kind.setdefault(kind, [0, 0])
+            count[0] += 1
+            count[1] += caught
+            missed += [] if caught else [f"{kind}: {where}"]
+    return {"possible": len(mutants), "planted": len(drawn), "by_kind": by_kind, "missed": missed}
 
-    def _depends_on(self, spec: ArchitectureSpec) -> bool:
+
+def _cases_of(model_type: str) -> list[Any]:
+    """Returns the cases of one file, and those of files that extend or include it; its own first, since most mistakes change the first one."""
+    from cases import cases  # of tests/oracle
+
+    def depends(spec: ArchitectureSpec) -> bool:
         text = spec.file.read_text(encoding="utf-8")
-        extends = f'extends = "{self.model_type}"' in text
-        part = f'spec = "{self.model_type}"' in text
-        return spec.model_type == self.model_type or extends or part or '"encoder"' in text
+        extends = f'extends = "{model_type}"' in text
+        part = f'spec = "{model_type}"' in text
+        return spec.model_type == model_type or extends or part or '"encoder"' in text
 
-    def catch(self, values: dict[str, Any]) -> bool:
-        """Checks whether any case changes with these values in the file."""
-        (self.folder / f"{self.model_type}.toml").write_text(_to_toml(values))
-        with _use_archs_folder(self.folder):
-            pairs = zip(self.cases, self.expected, strict=True)
-            return any(_observe_case(case) != expected for case, expected in pairs)
+    found = [one for one in cases() if depends(one.spec)]
+    return sorted(found, key=lambda one: one.spec.model_type != model_type)
 
 
 @contextmanager
@@ -154,9 +170,13 @@ def _observe_case(case: Any) -> Any:
             return "no such class"
         expansion = expand(spec, cls, Config(_case_config(case)))
         return (
-            dict(cls.names),
+            {layout: name for layout, name in cls.names.items() if layout in TESTED_LAYOUTS},
             {n: one.shape for n, one in expansion.parameters.items()},
-            [_observe_view(layout_module(name).view(expansion)) for name in cls.names],
+            [
+                _observe_view(layout_module(name).view(expansion))
+                for name in cls.names
+                if name in TESTED_LAYOUTS
+            ],
         )
     except (EquipoiseError, KeyError, ValueError, TypeError, AttributeError) as error:
         return type(error).__name__
@@ -198,16 +218,16 @@ def _make_mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
             wrong = f"not ({text})" if section == "when" else f"({text}) + 1"
             if section != "let":
                 kind = "flipped switch" if section == "when" else "wrong count"
-                yield kind, f"{section}.{name}", _replace_value(raw, (section, name), wrong)
+                yield kind, f"{section}.{name}", replace_value(raw, (section, name), wrong)
     for name, tie in raw.get("ties", {}).items():
-        yield "dropped tie", f"ties.{name}", _replace_value(raw, ("ties", name), None)
+        yield "dropped tie", f"ties.{name}", replace_value(raw, ("ties", name), None)
         if isinstance(tie, dict) and "when" in tie:
             flipped = {**tie, "when": f"not ({tie['when']})"}
-            yield "flipped switch", f"ties.{name}", _replace_value(raw, ("ties", name), flipped)
+            yield "flipped switch", f"ties.{name}", replace_value(raw, ("ties", name), flipped)
     for name, line in raw.get("classes", {}).items():
         yield from _class_mutants(raw, name, line)
-    for layout in ("pytorch", "tensorflow", "flax"):
-        yield from _layout_mutants(raw, layout)
+    for layout in TESTED_LAYOUTS:
+        yield from layout_mutants(raw, layout)
 
 
 def _line_mutants(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[Mutant]:
@@ -218,13 +238,13 @@ def _line_mutants(raw: dict[str, Any], group: str, path: str, line: Any) -> Iter
     def changed(kind: str) -> Any:
         return kind if isinstance(line, str) else {**line, "kind": kind}
 
-    yield "dropped tensor", where, _replace_value(raw, place, None)
-    renamed = _replace_value(raw, place, None)
+    yield "dropped tensor", where, replace_value(raw, place, None)
+    renamed = replace_value(raw, place, None)
     renamed["modules"][group][f"{path}_x"] = line
     yield "wrong name", where, renamed
     if not isinstance(line, str):
         wrong = {**line, "when": f"not ({line['when']})"}
-        yield "flipped switch", where, _replace_value(raw, place, wrong)
+        yield "flipped switch", where, replace_value(raw, place, wrong)
     node = expressions.parse_expression(text)
     name = node.func.id  # type: ignore[attr-defined]
     arguments = [ast.unparse(one) for one in node.args]  # type: ignore[attr-defined]
@@ -234,20 +254,20 @@ def _line_mutants(raw: dict[str, Any], group: str, path: str, line: Any) -> Iter
         yield (
             "wrong size",
             where,
-            _replace_value(raw, place, changed(f"{name}({', '.join(wrong_sizes + rest)})")),
+            replace_value(raw, place, changed(f"{name}({', '.join(wrong_sizes + rest)})")),
         )
     if len(arguments) > 1 and arguments[0] != arguments[1]:
         turned = [arguments[1], arguments[0], *arguments[2:], *rest]
         yield (
             "swapped sizes",
             where,
-            _replace_value(raw, place, changed(f"{name}({', '.join(turned)})")),
+            replace_value(raw, place, changed(f"{name}({', '.join(turned)})")),
         )
     if name == "norm" and not rest:
-        yield "wrong kind", where, _replace_value(raw, place, changed(f"rms_norm({arguments[0]})"))
+        yield "wrong kind", where, replace_value(raw, place, changed(f"rms_norm({arguments[0]})"))
     if "bias" in MODULE_KINDS[name].switches and not rest:
         text = f"{name}({', '.join([*arguments, 'bias=False'])})"
-        yield "dropped bias", where, _replace_value(raw, place, changed(text))
+        yield "dropped bias", where, replace_value(raw, place, changed(text))
 
 
 def _transpose_mutants(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
@@ -285,34 +305,34 @@ def _class_mutants(raw: dict[str, Any], name: str, line: Any) -> Iterator[Mutant
     for group in groups:
         fewer = [one for one in groups if one != group]
         value = fewer if isinstance(line, list) else {**line, "groups": fewer}
-        yield "dropped group", f"{name}: {group}", _replace_value(raw, ("classes", name), value)
+        yield "dropped group", f"{name}: {group}", replace_value(raw, ("classes", name), value)
     if isinstance(line, dict) and line.get("base"):
         value = {**line, "base": False}
-        yield "wrong prefix", name, _replace_value(raw, ("classes", name), value)
+        yield "wrong prefix", name, replace_value(raw, ("classes", name), value)
 
 
-def _layout_mutants(raw: dict[str, Any], layout: str) -> Iterator[Mutant]:
+def layout_mutants(raw: dict[str, Any], layout: str) -> Iterator[Mutant]:
     """Yields mistakes of a layout: one entry dropped, or two of a table swapped."""
     for key, table in raw.get(layout, {}).items():
         if key in UNTESTED_KEYS:
             continue
         if not isinstance(table, dict):
-            yield f"dropped {key}", layout, _replace_value(raw, (layout, key), None)
+            yield f"dropped {key}", layout, replace_value(raw, (layout, key), None)
             continue
         for name in table:
             yield (
                 f"dropped {key}",
                 f"{layout}: {name}",
-                _replace_value(raw, (layout, key, name), None),
+                replace_value(raw, (layout, key, name), None),
             )
         for one, other in zip(list(table), list(table)[1:], strict=False):
             if key in ("paths", "leaves") and table[one] != table[other]:
-                swapped = _replace_value(raw, (layout, key, one), table[other])
+                swapped = replace_value(raw, (layout, key, one), table[other])
                 swapped[layout][key][other] = table[one]
                 yield "swapped names", f"{layout}: {one}, {other}", swapped
 
 
-def _replace_value(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
+def replace_value(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
     """Returns a copy of the values with one replaced, or removed if the new value is None."""
     found = deepcopy(raw)
     table = found

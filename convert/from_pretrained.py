@@ -7,6 +7,8 @@ dtypes, and there is no second copy of the model in memory or on disk.
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -27,6 +29,7 @@ from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, InputError
 from equipoise.convert.core.hints import install_hint
 from equipoise.convert.core.tensor import TensorHeader, TensorRef
+from equipoise.convert.folders.weight_files import KINDRED
 
 _MODEL_ARGUMENTS = frozenset(("dtype", "torch_dtype", "quantization_config", "name_or_path"))
 """Arguments of ``from_pretrained`` that a config has attributes for and that are meant for the model."""
@@ -72,13 +75,13 @@ def from_pretrained(
     )
     checkpoint = open_checkpoint(path, layout=requested)
     layout = _detect_layout(checkpoint, config)
-    if requested is not None and layout != requested:
+    if requested is not None and layout not in (requested, *KINDRED.get(requested, ())):
         raise CheckpointError(f"these are not weights of {requested}", file=path, found=layout)
     if output_loading_info:
         kwargs["output_loading_info"] = True
     if layout == "pytorch" and path.is_dir() and checkpoint.is_standard:
         return cls.from_pretrained(str(path), *model_args, config=config, **kwargs)
-    config = _load_config(cls, checkpoint.folder, config, kwargs)
+    config = _load_config_beside(cls, checkpoint, config, kwargs)
     state = state_dict(_with_config(checkpoint, config))
     concrete = _concrete_class(cls, config, trust=kwargs["trust_remote_code"])
     loaded = concrete.from_pretrained(None, *model_args, config=config, state_dict=state, **kwargs)
@@ -133,6 +136,19 @@ def _with_config(checkpoint: Checkpoint, config: Any) -> Checkpoint:
             checkpoint, config=Config.read(path / "config.json" if path.is_dir() else path)
         )
     return replace(checkpoint, config=Config(config.to_dict()))
+
+
+def _load_config_beside(
+    cls: Any, checkpoint: Checkpoint, config: Any, kwargs: dict[str, Any]
+) -> Any:
+    """Returns the given config object, or that of the file beside the weights, whatever its repository calls it."""
+    own = checkpoint.config
+    if config is not None or own is None or not own.edits:
+        return _load_config(cls, checkpoint.folder, config, kwargs)
+    values = find_class(checkpoint).expansion.config.values
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(values), encoding="utf-8")
+        return _load_config(cls, Path(folder), None, kwargs)
 
 
 def _load_config(cls: Any, folder: Path, config: Any, kwargs: dict[str, Any]) -> Any:

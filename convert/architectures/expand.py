@@ -120,13 +120,17 @@ class ExpressionScope:
         self.config = config.with_defaults(spec.defaults)
         self.head = head
         self.indices: dict[str, int] = {}
+        self._values: dict[tuple[str, tuple[tuple[str, int], ...]], Any] = {}
 
     def lookup(self, name: str) -> Any:
         """Returns the value of a name; indices win over ``[let]`` entries, and those over the config."""
         if name in self.indices:
             return self.indices[name]
         if name in self.spec.let:
-            return self.evaluate(self.spec.let[name])
+            key = (name, tuple(self.indices.items()))
+            if key not in self._values:
+                self._values[key] = self.evaluate(self.spec.let[name])
+            return self._values[key]
         if name == "head":
             return self.head
         return self.config.lookup(name)
@@ -139,7 +143,7 @@ class ExpressionScope:
         """
         try:
             return expressions.evaluate(text, self.lookup)
-        except (TypeError, IndexError, ZeroDivisionError, KeyError) as error:
+        except (TypeError, LookupError, ValueError, ArithmeticError) as error:
             shown = text if isinstance(text, str) else ast.unparse(text)
             raise ArchitectureError(
                 f"the config does not fit the architecture {self.spec.model_type!r}: "

@@ -2,7 +2,7 @@
 
 The language is a subset of Python's expressions. Python parses them; only these node types are evaluated:
 names, dotted names, numbers, strings, lists, arithmetic, comparisons, ``and``/``or``/``not``, ``a if c else b``,
-subscripts and ``len``, ``min``, ``max``, ``sum``, ``int``, ``round``. No other calls and no powers are allowed.
+subscripts, slices ``x[a:b]``, lists ``[f for x in y]``, and ``len``, ``min``, ``max``, ``sum``, ``int``, ``round``, ``split``. No other calls and no powers are allowed.
 
 >>> evaluate("hidden_size // 2 if gated else 4", {"hidden_size": 64, "gated": True}.__getitem__)
 32
@@ -48,6 +48,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sum": sum,
     "int": int,
     "round": round,
+    "split": lambda text, separator: str(text).split(separator),
 }
 
 
@@ -94,8 +95,17 @@ def _evaluate_node(node: ast.expr, lookup: Lookup) -> Any:
             return lookup(_dotted_name(node))
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return [_evaluate_node(item, lookup) for item in items]
+        case ast.Subscript(value=value, slice=ast.Slice(lower=low, upper=high, step=None)):
+            ends = (None if end is None else _evaluate_node(end, lookup) for end in (low, high))
+            return _evaluate_node(value, lookup)[slice(*ends)]
         case ast.Subscript(value=value, slice=index):
             return _evaluate_node(value, lookup)[_evaluate_node(index, lookup)]
+        case ast.ListComp(
+            elt=element,
+            generators=[ast.comprehension(target=ast.Name(id=name), iter=items, ifs=[])],
+        ):
+            values = _evaluate_node(items, lookup)
+            return [_evaluate_node(element, _with_value(lookup, name, one)) for one in values]
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return not _evaluate_node(operand, lookup)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -106,6 +116,11 @@ def _evaluate_node(node: ast.expr, lookup: Lookup) -> Any:
             return _evaluate_node(body if _evaluate_node(test, lookup) else orelse, lookup)
         case _:
             return _evaluate_operation(node, lookup)
+
+
+def _with_value(lookup: Lookup, name: str, value: Any) -> Lookup:
+    """Returns a lookup in which one name has a value of its own."""
+    return lambda other: value if other == name else lookup(other)
 
 
 def _evaluate_operation(node: ast.expr, lookup: Lookup) -> Any:

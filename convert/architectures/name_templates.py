@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from string import Formatter
+from typing import Any
 
 from equipoise.convert.core.errors import SpecError
 
@@ -18,11 +19,11 @@ def index_names(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def format_name(template: str, indices: Mapping[str, int]) -> str:
-    """Returns the name for these indices.
+def format_name(template: str, indices: Mapping[str, Any]) -> str:
+    """Returns the name for these indices, which may have a format.
 
-    >>> format_name("layer.{layer}.wi", {"layer": 11})
-    'layer.11.wi'
+    >>> format_name("layer.{layer}.wi", {"layer": 11}), format_name("block_{block:03}", {"block": 11})
+    ('layer.11.wi', 'block_011')
     """
     return template.format_map(indices) if "{" in template else template
 
@@ -35,7 +36,7 @@ def match_name(template: str, name: str) -> dict[str, int] | None:
     """
     found: dict[str, int] = {}
     position = 0
-    for literal, field, _, _ in Formatter().parse(template):
+    for literal, field, form, _ in Formatter().parse(template):
         if not name.startswith(literal, position):
             return None
         position += len(literal)
@@ -45,7 +46,7 @@ def match_name(template: str, name: str) -> dict[str, int] | None:
         while end < len(name) and name[end].isascii() and name[end].isdigit():
             end += 1
         digits = name[position:end]
-        if not digits or (digits != "0" and digits.startswith("0")):
+        if not digits or format(int(digits), form or "") != digits:
             return None
         if found.setdefault(field, int(digits)) != int(digits):
             return None

@@ -14,6 +14,7 @@
     [computed]                            parameter -> the generator that computes it
     [absent]                              parameter that old files lack -> why zeros are equivalent
     [pytorch] [tensorflow] [flax]         exceptions of that layout
+    [google]                              the names of Google's own code; without it there are none
     [keras_hub]                           names and config in KerasHub; without it the layout lacks the architecture
 """
 
@@ -31,14 +32,19 @@ from equipoise.convert.architectures import name_templates
 from equipoise.convert.architectures.spec_files import ARCHS_FOLDER, spec_names
 from equipoise.convert.core.errors import SpecError
 
+CLASS_PREFIXES = {"pytorch": "", "tensorflow": "TF", "flax": "Flax", "google": ""}
+"""Layout -> what its classes' names begin with."""
+
+LAYOUT_SECTIONS = (*CLASS_PREFIXES, "keras_hub")
+"""Sections that belong to a layout."""
+
+OPTIONAL_LAYOUTS = ("google",)
+"""Layouts that only architectures with a section of theirs have, whose ``classes`` lists the classes."""
+
 SECTIONS = frozenset((
     "model_type", "name", "prefix", "extends", "defaults", "repeat", "let", "parts", "modules",
-    "when", "classes", "ties", "computed", "absent", "pytorch", "tensorflow", "flax",
-    "keras_hub",
+    "when", "classes", "ties", "computed", "absent", *LAYOUT_SECTIONS,
 ))  # fmt: skip
-
-LAYOUT_SECTIONS = ("pytorch", "tensorflow", "flax", "keras_hub")
-"""Sections that belong to a layout."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,16 @@ class ArchitectureSpec:
     computed: Mapping[str, Any]
     absent: Mapping[str, str]
     layouts: Mapping[str, Mapping[str, Any]]
+
+    def classes_of(self, layout: str) -> list[ClassSpec]:
+        """Returns the classes in the order in which a checkpoint of a layout is compared with them.
+
+        An optional layout lists its classes; to others every class is a candidate, so that one that a framework lacks is named.
+        """
+        if layout not in OPTIONAL_LAYOUTS:
+            return list(self.classes.values())
+        keys = self.layouts[layout].get("classes", ())
+        return [self.classes[key] for key in keys if key in self.classes]
 
     def class_by_name(self, name: str) -> ClassSpec | None:
         """Returns the class with this name in any layout, or None."""
@@ -219,7 +235,7 @@ def _parse_spec(values: dict[str, Any], path: Path) -> ArchitectureSpec:
         ties={key: _parse_tie(value) for key, value in values.get("ties", {}).items()},
         computed=values.get("computed", {}),
         absent=values.get("absent", {}),
-        layouts={name: values.get(name, {}) for name in LAYOUT_SECTIONS},
+        layouts={name: values.get(name) or {} for name in LAYOUT_SECTIONS},
     )
 
 
@@ -241,7 +257,7 @@ def _parse_tie(value: Any) -> TieSpec:
 
 def _parse_classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, ClassSpec]]:
     stem = values.get("name", "")
-    prefixes = {"pytorch": "", "tensorflow": "TF", "flax": "Flax"}
+    listed = {name: values[name]["classes"] for name in OPTIONAL_LAYOUTS if values.get(name)}
     groups = {*values.get("modules", {}), *values.get("parts", {})}
     for suffix, line in values.get("classes", {}).items():
         if line is False:  # removes a class of the extended file
@@ -255,8 +271,12 @@ def _parse_classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, Cl
             layout: prefix
             + stem
             + (entry[layout] if isinstance(entry.get(layout), str) else suffix)
-            for layout, prefix in prefixes.items()
-            if entry.get(layout, True)
+            for layout, prefix in CLASS_PREFIXES.items()
+            if (
+                suffix in listed.get(layout, ())
+                if layout in OPTIONAL_LAYOUTS
+                else entry.get(layout, True)
+            )
         }
         if hub_class := values.get("keras_hub", {}).get("keras", {}).get("classes", {}).get(suffix):
             names["keras-hub"] = hub_class

@@ -8,9 +8,14 @@ from dataclasses import dataclass, replace
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Expansion, expand
-from equipoise.convert.architectures.spec import ArchitectureSpec, ClassSpec
+from equipoise.convert.architectures.spec import OPTIONAL_LAYOUTS, ArchitectureSpec, ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.find_spec import find_spec, first_words
+from equipoise.convert.checkpoints.find_spec import (
+    find_spec,
+    first_words,
+    is_googles,
+    with_google_config,
+)
 from equipoise.convert.checkpoints.fit_config import correct_config
 from equipoise.convert.checkpoints.matching import (
     IGNORED_HEAD,
@@ -46,23 +51,36 @@ def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> Class
     spec, config, notes = find_spec(
         checkpoint, architecture, lambda spec: _fits_exactly(checkpoint, spec)
     )
+    if is_googles(checkpoint, spec):
+        checkpoint = replace(checkpoint, layout="google")
     search = _ClassSearch(checkpoint, spec, _named_classes(spec, config, architecture), config)
     found = search.run()
+    if found.layout == "google" and found.fits and not config.architectures:
+        name = found.expansion.cls.name
+        found = found.with_config(config.with_edits({"architectures": [name]}))
+        notes = (
+            *notes,
+            f"the class {name}, from the names of the variables, is written into config.json",
+        )
     return _fit_config(checkpoint, replace(found, notes=(*notes, *found.notes)))
 
 
 def _fits_exactly(checkpoint: Checkpoint, spec: ArchitectureSpec) -> bool:
     """Whether a class of an architecture has exactly the names and shapes; the base class, where names lack its prefix."""
-    if spec.prefix not in first_words(checkpoint):
+    config = checkpoint.config or Config({}, checkpoint.path)
+    if checkpoint.layout == "google":
+        config = with_google_config(checkpoint, spec, config)
+    elif spec.prefix not in first_words(checkpoint):
         bases = {key: entry for key, entry in spec.classes.items() if entry.base}
         spec = replace(spec, classes=bases)
     if not spec.classes:
         return False
-    config = checkpoint.config or Config({}, checkpoint.path)
     try:
         found = _ClassSearch(checkpoint, spec, (), config).run()
     except ArchitectureError:
         return False
+    if checkpoint.layout == "google":
+        found = _fit_config(checkpoint, found)  # which says nothing of labels
     return found.fits and not MatchedCheckpoint(checkpoint, found).misfits()
 
 
@@ -127,6 +145,13 @@ class _ClassSearch:
                 if found.fits and found.expansion.cls in self.named:
                     return found
                 matches.append(found)
+        if not matches:
+            raise ArchitectureError(
+                f"no names of {self.spec.model_type!r} in the layout {self.checkpoint.layout} are known",
+                file=self.checkpoint.path,
+                found=", ".join(list(self.checkpoint.tensors)[:4]) + ", ...",
+                hint="the config is another model's; give the right one with --config or --architecture",
+            )
         fitting = [one for one in matches if one.fits]
         if fitting:
             return fitting[0]
@@ -138,17 +163,18 @@ class _ClassSearch:
 
     def _layouts(self) -> tuple[str, ...]:
         declared = self.checkpoint.layout
-        layouts = (declared,) if declared else layout_names()
+        every = tuple(name for name in layout_names() if name not in OPTIONAL_LAYOUTS)
+        layouts = (declared,) if declared else every
         if self.checkpoint.container == "safetensors":
             # The metadata of a safetensors file can be wrong or absent; the tensor names cannot.
-            layouts = tuple(dict.fromkeys((*layouts, *layout_names())))
+            layouts = tuple(dict.fromkeys((*layouts, *every)))
         known = {name for entry in self.spec.classes.values() for name in entry.names}
         return tuple(one for one in layouts if one in known or one in COMPLETE_LAYOUTS)
 
     def _expansions(self, layout: str) -> Iterator[Expansion]:
         """Yields the classes that a layout may have, the named ones first."""
-        others = (entry for entry in self.spec.classes.values() if entry not in self.named)
-        for entry in (*self.named, *others):
+        every = self.spec.classes_of(layout)
+        for entry in sorted(every, key=lambda entry: entry not in self.named):
             if layout in COMPLETE_LAYOUTS or layout in entry.names:
                 yield expand(self.spec, entry, self.config)
 

@@ -14,6 +14,8 @@ from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, re
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.core.errors import ArchitectureError, SpecError
+from equipoise.convert.research.marks import has_marks, marked_specs
+from equipoise.convert.research.repository_config import translate
 
 _FIRST_PARTS = 4
 """Parts of a name among which the prefix may stand, after those of wrappers."""
@@ -41,17 +43,23 @@ def find_spec(
     config = checkpoint.config or Config({}, checkpoint.path)
     if architecture is not None:
         spec = _spec_by_name(architecture)
+        if is_googles(checkpoint, spec):
+            config = with_google_config(checkpoint, spec, config)
         known = load_spec(config.model_type or "") is not None or architecture.endswith(".toml")
         return (spec, config, ()) if known else _with_model_type(spec, config, "--architecture")
     if checkpoint.config is None:
+        names = _google_config_names(checkpoint)
         raise ArchitectureError(
-            "no config.json next to the weights",
+            "no config.json next to the weights"
+            + (f", and no {' or '.join(names)}" if names else ""),
             file=checkpoint.path,
             hint="copy it there, or give it with --config",
         )
     if is_keras_hub_config(config.values):
         raise unknown_backbone(config)
     own = load_spec(config.model_type) if config.model_type else None
+    if checkpoint.layout == "google":
+        return _find_google_spec(checkpoint, own, config, fits)
     if own is not None:
         return own, config, _notes_on_early_name(config)
     named = [one for name in config.architectures if (one := _spec_with_class(name))]
@@ -61,6 +69,63 @@ def find_spec(
     if len(guesses) == 1 and not config.model_type:
         return _with_model_type(guesses[0], config, "the names and shapes of the tensors")
     raise _unknown_architecture(config, [spec.model_type for spec in guesses])
+
+
+def _google_config_names(checkpoint: Checkpoint) -> list[str]:
+    """Returns what the repositories that name variables so call their configs."""
+    if checkpoint.layout != "google":
+        return []
+    specs = marked_specs(checkpoint.in_layout("google"))
+    names = [
+        name
+        for spec in specs
+        for name in spec.layouts["google"].get("config_files") or [f"{spec.model_type}_config.json"]
+    ]
+    return list(dict.fromkeys(names))[:3]
+
+
+def _find_google_spec(
+    checkpoint: Checkpoint, own: ArchitectureSpec | None, config: Config, fits: SpecFits
+) -> tuple[ArchitectureSpec, Config, tuple[str, ...]]:
+    """Returns the architecture of variables that Google's code named, and the config in transformers' terms.
+
+    The names of several architectures are alike, and so are those of their configs: ``bert_config.json`` is MobileBERT's too. The one that the
+    config names is taken if it fits, else the only one that does.
+
+    Raises:
+        ArchitectureError: No architecture has these names, or several have them.
+    """
+    marked = marked_specs(checkpoint.in_layout("google"))
+    if own is not None and own in marked and (fits(own) or "model_type" not in config.edits):
+        return own, with_google_config(checkpoint, own, config), _notes_on_early_name(config)
+    fitting = [spec for spec in marked if fits(spec)]
+    if len(fitting) == 1 and (own is None or "model_type" in config.edits):
+        (spec,) = fitting
+        bare = config.without("model_type") if own is not None else config
+        spec, config, notes = _with_model_type(spec, bare, "the names and shapes of the tensors")
+        return spec, with_google_config(checkpoint, spec, config), notes
+    if own is not None and own in marked:
+        return own, with_google_config(checkpoint, own, config), _notes_on_early_name(config)
+    several = [spec.model_type for spec in fitting or marked]
+    raise ArchitectureError(
+        f"the tensors have the names of Google's code for {', '.join(several) or 'no known architecture'}, and the config "
+        f"says {config.model_type or 'no model type'}",
+        file=config.file,
+        hint=f"name the architecture, e.g. --architecture {several[0]}" if several else None,
+    )
+
+
+def is_googles(checkpoint: Checkpoint, spec: ArchitectureSpec) -> bool:
+    """Whether the variables have the names of Google's code, by what the packaged architectures or a user's own say."""
+    if checkpoint.layout == "google":
+        return True
+    return checkpoint.variant == "name-based" and has_marks(spec, checkpoint.tensors)
+
+
+def with_google_config(checkpoint: Checkpoint, spec: ArchitectureSpec, config: Config) -> Config:
+    """Returns the config in transformers' terms, for variables that Google's code named."""
+    shapes = {name: ref.shape for name, ref in checkpoint.in_layout("google").items()}
+    return translate(config, spec, shapes)
 
 
 def _notes_on_early_name(config: Config) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.matching import IGNORED_HEAD, MatchedCheckpoint
+from equipoise.convert.core.ops import Pad
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.layouts import layout_module
 
@@ -15,6 +16,11 @@ def notes_on_match(source: MatchedCheckpoint) -> Iterator[str]:
     yield from _notes_on_names(source)
     yield from _notes_on_source(source)
     yield from source.match.notes
+    for rule in source.match.view.rules:
+        rows = sum(op.count for op in rule.ops if isinstance(op, Pad))
+        if rows and rule.targets[0] in source.match.stored:
+            name = source.ref(rule.targets[0]).name
+            yield f"the last {rows} rows of {name} fill up the vocabulary and are left out"
     heads = [name for name, why in source.match.ignored.items() if why == IGNORED_HEAD]
     if heads:
         names = ", ".join(source.refs[name].name for name in heads[:4])

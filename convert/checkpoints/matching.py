@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from equipoise.convert.architectures import name_templates
+from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Expansion
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.core.arrays import Shape
@@ -52,6 +53,10 @@ class ClassMatch:
     def mismatch_count(self) -> int:
         """How many names are unknown or missing."""
         return len(self.unknown) + len(self.missing)
+
+    def with_config(self, config: Config) -> ClassMatch:
+        """Returns the match under a config that says the same about parameters."""
+        return replace(self, expansion=replace(self.expansion, config=config))
 
 
 def layout_view(expansion: Expansion, layout: str) -> LayoutView:
@@ -108,7 +113,8 @@ def _may_be_missing(parameters: tuple[str, ...], view: LayoutView, expansion: Ex
 
 def _ignored_because(name: str, view: LayoutView) -> str | None:
     for text, reason in view.ignored.items():
-        if name_templates.match_name(text, name) is not None:
+        inside = text.endswith("/") and name.startswith(text)
+        if inside or name_templates.match_name(text, name) is not None:
             return reason
     return None
 

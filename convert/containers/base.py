@@ -26,6 +26,7 @@ class Container:
             ``state_dict.model.encoder.weight`` cannot be told from the name alone.
         files: Further files that hold its tensors, where it has several.
         identities: The file and others that hold its tensors -> what they were before they were read.
+        averages: Name of a variable -> its moving average, which stands under ``left_out``.
     """
 
     format: str
@@ -37,6 +38,7 @@ class Container:
     maps: frozenset[str] = frozenset()
     files: tuple[Path, ...] = ()
     identities: Mapping[Path, FileIdentity] = field(default_factory=dict)
+    averages: Mapping[str, TensorRef] = field(default_factory=dict)
 
 
 class Writer(Protocol):

@@ -23,6 +23,7 @@ from equipoise.convert.containers._bundle.entries import (
 )
 from equipoise.convert.containers._bundle.non_weights import (
     ATTRIBUTES,
+    MOVING_AVERAGE,
     non_weight_reason,
     non_weight_reason_in_graph,
 )
@@ -31,6 +32,7 @@ from equipoise.convert.containers._bundle.object_graph import (
     parse_string_tensor,
     variable_names,
 )
+from equipoise.convert.containers._bundle.parts import join_parts
 from equipoise.convert.containers._bundle.sorted_table import TABLE_MAGIC, SortedTable
 from equipoise.convert.containers._shared.error_context import add_file_to_errors
 from equipoise.convert.containers.base import Container
@@ -112,6 +114,7 @@ def _container(index: Path, entries: dict[str, BundleEntry], shards: DataFiles) 
     names, oddities = _variable_names(index, entries, shards)
     tensors: dict[str, TensorRef] = {}
     left_out: dict[str, str] = {}
+    averages: dict[str, TensorRef] = {}
     for key, entry in entries.items():
         if entry.dtype in NON_NUMERIC_DTYPES and key != GRAPH_KEY:
             left_out[key] = f"{entry.dtype}, not numeric"
@@ -122,13 +125,20 @@ def _container(index: Path, entries: dict[str, BundleEntry], shards: DataFiles) 
             reason = non_weight_reason_in_graph(key)
         if reason is not None:
             left_out[key] = reason
+            owner = key.removesuffix(f"/{MOVING_AVERAGE}")
+            if owner in entries and owner != key:
+                averages[owner] = shards.tensor_ref(key, key, entry)
             continue
         name = key if names is None else names[key]
         tensors[name] = shards.tensor_ref(name, key, entry)
     style = "name-based" if names is None else "object-based"
     keys = {f"key:{name}": key for key, name in (names or {}).items() if name in tensors}
+    metadata = {"variant": style, **keys}
+    if names is None:
+        tensors, notes = join_parts(tensors)
+        oddities = (*oddities, *notes)
     return Container(
-        "tensor_bundle", index, tensors, {"variant": style, **keys}, left_out, oddities
+        "tensor_bundle", index, tensors, metadata, left_out, oddities, averages=averages
     )
 
 

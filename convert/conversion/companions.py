@@ -20,6 +20,7 @@ from equipoise.convert.core.tensor import is_floating
 from equipoise.convert.files.atomic import write_atomic
 from equipoise.convert.files.identity import FileIdentity, check_unchanged
 from equipoise.convert.layouts import layout_module
+from equipoise.convert.research.companions import names_for_transformers, write_tokenizer_settings
 
 CONFIG_NAME = "config.json"
 
@@ -31,6 +32,8 @@ def write_companions(plan: Plan, target: Path) -> list[str]:
         CheckpointError: A file changed while it was copied, or the config since it was read.
     """
     names = _copy_companions(plan, target)
+    if plan.route[0] == "google":
+        names += write_tokenizer_settings(plan.checkpoint.config, target)
     names += write_sentence_modules(plan.checkpoint.folder, target)
     if len(plan.shards) > 1:
         name = f"{plan.target.filename}.index.json"
@@ -74,7 +77,11 @@ def _companion_contents(plan: Plan) -> tuple[dict[str, Path], dict[str, str]]:
         return files, {**texts, **own}
     if is_preset(folder):
         return files_from_preset(folder)
-    return {path.name: path for path in companion_files(folder)}, {}
+    files = {path.name: path for path in companion_files(folder)}
+    if plan.route[0] == "google" and plan.architecture is not None:
+        renamed = names_for_transformers(plan.architecture[0], files)
+        files = {renamed[name]: path for name, path in files.items()}
+    return files, {}
 
 
 def _own_config_files(plan: Plan) -> dict[str, str]:

@@ -105,14 +105,14 @@ def empty_tensors_cause(refs: Iterable[TensorRef]) -> str:
 
 
 def _names_of_google(source: MatchedCheckpoint) -> str:
-    """Returns the cause where the tensors have the names of Google's own code, before transformers renamed them."""
+    """Returns the cause where the tensors are named as Google's code does it, and the architecture has no such names."""
     names = [name for name in source.match.unknown if _GOOGLE_NAMES.search(name)]
-    if not names:
+    if not names or source.match.layout == "google":
         return ""
     return (
-        f"{len(names)} tensors have the names of Google's original code (e.g. {names[0]!r}), which are not read: transformers "
-        "4.57.6 reads them, from_pretrained('model.ckpt.index', from_tf=True, config=...) of the PyTorch class; convert what its "
-        "save_pretrained() writes"
+        f"{len(names)} tensors are named in the manner of Google's code (e.g. {names[0]!r}), and these are not its names of "
+        f"{source.expansion.spec.model_type}: give the right architecture, or one of your own with a section [google] "
+        "(docs/architecture-files.md), with --architecture"
     )
 
 

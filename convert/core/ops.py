@@ -255,6 +255,85 @@ class Unstack:
         return tuple(xp.take(arrays[0], index, self.axis) for index in range(self.count))
 
 
+@dataclass(frozen=True)
+class Pad:
+    """Appends ``count`` rows of zeros at the end of an axis, e.g. tokens that a vocabulary is filled up with."""
+
+    axis: int
+    count: int
+
+    @property
+    def inverse(self) -> Unpad:
+        """The operation that removes the rows."""
+        return Unpad(self.axis, self.count)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with a longer axis."""
+        for shape in shapes:
+            _check(len(shape) > self.axis, f"an axis {self.axis}", shape)
+        return tuple(_resized(shape, self.axis, self.count) for shape in shapes)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns new arrays."""
+        return tuple(
+            xp.pad(one, [(0, self.count * (axis == self.axis)) for axis in range(one.ndim)])
+            for one in arrays
+        )
+
+
+@dataclass(frozen=True)
+class Unpad:
+    """Removes the last ``count`` rows of an axis, whatever they hold: it undoes :class:`Pad`, and not the other way round."""
+
+    axis: int
+    count: int
+
+    @property
+    def inverse(self) -> Pad:
+        """The operation that appends rows of zeros."""
+        return Pad(self.axis, self.count)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with a shorter axis, which must have so many rows."""
+        for shape in shapes:
+            fits = len(shape) > self.axis and shape[self.axis] >= self.count
+            _check(fits, f"at least {self.count} rows at axis {self.axis}", shape)
+        return tuple(_resized(shape, self.axis, -self.count) for shape in shapes)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns views of the operands."""
+        ends = [slice(None)] * self.axis
+        return tuple(one[(*ends, slice(one.shape[self.axis] - self.count))] for one in arrays)
+
+
+def _resized(shape: Shape, axis: int, count: int) -> Shape:
+    return (*shape[:axis], shape[axis] + count, *shape[axis + 1 :])
+
+
+@dataclass(frozen=True)
+class At:
+    """Applies an operation of one operand to the operand at a position, and leaves the others."""
+
+    position: int
+    op: Op
+
+    @property
+    def inverse(self) -> At:
+        """The operation that undoes it there."""
+        return At(self.position, self.op.inverse)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns the shapes with that at the position changed."""
+        _check(len(shapes) > self.position, f"more than {self.position} tensors", shapes)
+        (shape,) = self.op.shapes((shapes[self.position],))
+        return (*shapes[: self.position], shape, *shapes[self.position + 1 :])
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns the operands with that at the position changed."""
+        (array,) = self.op.apply((arrays[self.position],), xp)
+        return (*arrays[: self.position], array, *arrays[self.position + 1 :])
+
+
 def _check(fits: bool, expected: str, found: object) -> None:
     if not fits:
         raise ValueError(f"expected {expected}, found {found}")
@@ -276,6 +355,8 @@ def simplify(ops: Sequence[Op]) -> tuple[Op, ...]:
             merged.pop()
             continue
         if isinstance(op, Permute) and op.axes == tuple(range(len(op.axes))):
+            continue
+        if isinstance(op, Pad | Unpad) and op.count == 0:
             continue
         merged.append(op)
     return tuple(merged)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from equipoise.convert.core.errors import CheckpointError
@@ -80,6 +80,10 @@ def shard_count(path: Path) -> int | None:
     return int(found["count"]) if found else None
 
 
+KINDRED: Mapping[str, tuple[str, ...]] = {"tensorflow": ("google",)}
+"""Layout -> others that TensorFlow itself writes, which who asks for it means too."""
+
+
 def layout_from_filename(name: str) -> str | None:
     """Returns the layout that a file name implies; None for safetensors, which can hold any."""
     for ending, layout in (
@@ -115,7 +119,11 @@ def find_weight_files(
     if variant is not None:
         return _find_variant(folder, variant)
     for found in _candidates(folder):
-        if layout is None or layout_of_file(found.entry) in (layout, None):
+        if layout is None or layout_of_file(found.entry) in (
+            layout,
+            *KINDRED.get(layout, ()),
+            None,
+        ):
             return found
     return None
 

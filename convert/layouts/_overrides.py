@@ -1,4 +1,4 @@
-"""Reads the exceptions of one layout: the sections ``[pytorch]``, ``[tensorflow]`` and ``[flax]`` of an architecture.
+"""Reads the exceptions of one layout: the sections ``[pytorch]``, ``[tensorflow]``, ``[flax]`` and ``[google]`` of an architecture.
 
     paths = { "cls.predictions" = "mlm___cls/predictions" }    module path, or a prefix of one -> its path there
     leaves = { "bert...word_embeddings.weight" = "weight" }    parameter -> its leaf there
@@ -6,7 +6,7 @@
     shared = { "lm_head.weight" = "" }                         ties that this layout always shares; a string is the
                                                                reason to refuse a tensor of its own
     stored = ["predictions.decoder.bias"]                      ties that this layout stores twice nevertheless
-    refused = { PARAMETER = REASON }                           cannot be stored
+    refused = { PARAMETER = REASON }                           cannot be stored; also the path of a module
     left_out = { PARAMETER = REASON }                          not stored, because it follows from the config
     wrong = { CLASS = REASON }                                 classes with other outputs than PyTorch's; "*" for all
     ignored = { NAME = REASON }                                may be in files, not needed
@@ -17,6 +17,13 @@
     prefixes = ["text_model."]                                 PyTorch: may be missing in files
     keras = { ... }                                            KerasHub: its classes and config, see keras_hub.py
     rules = [{ sources = [...], targets = [...], ops = [...] }]   several parameters at once
+    kinds = { "norm.weight" = "g" }                            kind.leaf -> its leaf there
+    aliases = { "layer_norm" = "rms_norm" }                    Google: part of a name -> another spelling of it
+    marks = ["bert/encoder/layer_{layer}/output/dense/kernel"]  Google: names that tell this architecture's files
+    classes = ["ForPreTraining", "Model"]                      Google: the classes, in the order in which they are tried
+    averages = ["MobilenetV2/"]                                Google: scopes where moving averages are taken for weights
+    config_files = [...], config = { ... }                     Google: see convert/research/repository_config.py
+    files = { "*.model" = "spiece.model" }                     Google: file beside the weights -> its name for transformers
 
 A value may be a table ``{ to = ..., when = ... }`` with a condition. Numbers in operations may be expressions over the config.
 """
@@ -29,7 +36,7 @@ from typing import Any
 
 from equipoise.convert.architectures import expressions, name_templates
 from equipoise.convert.architectures.expand import Expansion, ExpressionScope, Parameter
-from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
+from equipoise.convert.architectures.spec import load_spec
 from equipoise.convert.core import ops
 from equipoise.convert.core.errors import SpecError
 from equipoise.convert.core.ops import Op
@@ -37,7 +44,8 @@ from equipoise.convert.core.rules import Rule
 
 OVERRIDE_KEYS = frozenset((
     "paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored",
-    "rules", "indices", "groups", "also_in", "roots", "prefixes", "keras",
+    "rules", "indices", "groups", "also_in", "roots", "prefixes", "kinds", "aliases", "classes", "marks", "config",
+    "config_files", "files", "averages", "keras",
 ))  # fmt: skip
 
 
@@ -90,6 +98,18 @@ class LayoutOverrides:
         table = self.table(key)
         return table.get(parameter.template, table.get(parameter.name))
 
+    def refusal(self, parameter: Parameter) -> str | None:
+        """Returns why a parameter cannot be stored, by its name or that of a module that it lies in; None if it can."""
+        reason = self.for_parameter("refused", parameter)
+        if reason is not None:
+            return str(reason)
+        inside = (
+            text
+            for module, text in self.table("refused").items()
+            if parameter.template.startswith(f"{module}.")
+        )
+        return next(inside, None)
+
     def path(self, parameter: Parameter) -> tuple[str, str]:
         """Returns a parameter's module path as (renamed prefix, remaining path in PyTorch's spelling)."""
         module = parameter.template.removesuffix(f".{parameter.leaf}" if parameter.leaf else "")
@@ -105,15 +125,25 @@ class LayoutOverrides:
         if best is None:
             return "", path
         rest = module[len(best) :].removeprefix(".")
-        renamed = name_templates.format_name(self.table("paths")[best], indices)
+        renamed = self.format(self.table("paths")[best], indices)
         return renamed, name_templates.format_name(rest, indices)
+
+    def format(self, template: str, indices: Mapping[str, int]) -> str:
+        """Returns a name for indices; the template may use names under ``[let]`` like them."""
+        self._scope.indices = dict(indices)
+        values = {one: self._scope.lookup(one) for one in name_templates.index_names(template)}
+        self._scope.indices = {}
+        return name_templates.format_name(template, values)
 
     def ops(self, parameter: Parameter) -> tuple[Op, ...] | None:
         """Returns the section's operations for a parameter; None if it is regular."""
         texts = self.for_parameter("ops", parameter)
         if texts is None:
             return None
-        return tuple(parse_op(text, self.spec, lookup=self._scope.lookup) for text in texts)
+        self._scope.indices = dict(parameter.indices)
+        found = tuple(parse_op(text, self._scope) for text in texts)
+        self._scope.indices = {}
+        return found
 
     def multi_parameter_rules(self) -> list[Rule]:
         """Returns the rules over several parameters, one for every value of the indices that both sides use."""
@@ -135,22 +165,18 @@ class LayoutOverrides:
             left = [name for one in sources for name in self._expand_template(one, indices)]
             right = [name for one in targets for name in self._expand_template(one, indices)]
             steps = tuple(
-                parse_op(text, self.spec, max(len(left), len(right)), self._scope.lookup)
-                for text in entry["ops"]
+                parse_op(text, self._scope, max(len(left), len(right))) for text in entry["ops"]
             )
             found.append(Rule(tuple(left), tuple(right), steps))
         return found
 
     def _expand_template(self, text: str, indices: Mapping[str, int]) -> list[str]:
         """Returns all names of a template for fixed ``indices`` and all values of its other indices."""
-        rest = tuple(field for field in name_templates.index_names(text) if field not in indices)
+        fields = name_templates.index_names(text)
+        rest = tuple(one for one in fields if one not in indices and one in self.spec.repeat)
         self._scope.indices = dict(indices)
-        names = [
-            name_templates.format_name(text, inner)
-            for inner in self._scope.index_combinations(rest)
-        ]
-        self._scope.indices = {}
-        return names
+        combinations = list(self._scope.index_combinations(rest))
+        return [self.format(text, inner) for inner in combinations]
 
 
 def _entries_that_hold(
@@ -174,38 +200,31 @@ _OP_BUILDERS: dict[str, Callable[..., Op]] = {
     "merge_axes": lambda axis, *sizes: ops.MergeAxes(axis, sizes),
     "stack": ops.Stack,
     "unstack": ops.Unstack,
+    "pad": ops.Pad,
 }
 
 
-def _reject_names(name: str) -> Any:
-    raise SpecError(f"operations take numbers, not {name!r}")
-
-
-def parse_op(
-    text: str,
-    spec: ArchitectureSpec,
-    count: int = 1,
-    lookup: Callable[[str], Any] = _reject_names,
-) -> Op:
+def parse_op(text: str, scope: ExpressionScope, count: int = 1) -> Op:
     """Parses an operation, e.g. ``permute(1, 0)``; ``stack`` and ``unstack`` get the number of tensors.
 
+    >>> from equipoise.convert.architectures.config import Config
     >>> from equipoise.convert.architectures.spec import load_spec
-    >>> parse_op("permute(2, 1, 0)", load_spec("bert"))
-    Permute(axes=(2, 1, 0))
-    >>> parse_op("split_axis(0, heads, 4)", load_spec("bert"), lookup={"heads": 3}.__getitem__)
-    SplitAxis(axis=0, sizes=(3, 4))
+    >>> parse_op("split_axis(1, n_head, 8)", ExpressionScope(load_spec("xlnet"), Config({"n_head": 3}), "Model"))
+    SplitAxis(axis=1, sizes=(3, 8))
 
     Raises:
         SpecError: It is not an operation.
     """
     node = expressions.parse_expression(text)
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in _OP_BUILDERS
-    ):
-        numbers: Sequence[int] = [expressions.evaluate(arg, lookup) for arg in node.args]
-        if node.func.id in ("stack", "unstack"):
-            numbers = (*numbers, count)
-        return _OP_BUILDERS[node.func.id](*numbers)
-    raise SpecError(f"not an operation: {text!r}", file=spec.file, expected=sorted(_OP_BUILDERS))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id == "at":
+            position, inner = node.args
+            return ops.At(scope.evaluate_size(position), parse_op(ast.unparse(inner), scope))
+        if node.func.id in _OP_BUILDERS:
+            numbers: Sequence[int] = [scope.evaluate_size(arg) for arg in node.args]
+            if node.func.id in ("stack", "unstack"):
+                numbers = (*numbers, count)
+            return _OP_BUILDERS[node.func.id](*numbers)
+    raise SpecError(
+        f"not an operation: {text!r}", file=scope.spec.file, expected=sorted(_OP_BUILDERS)
+    )

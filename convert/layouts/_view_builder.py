@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from equipoise.convert.architectures import name_templates
 from equipoise.convert.architectures.expand import Expansion, MountedClass, Parameter
 from equipoise.convert.core.rules import Rule
 from equipoise.convert.layouts._overrides import LayoutOverrides
@@ -144,7 +143,7 @@ def _is_stored(
     left_out: dict[str, str],
 ) -> bool:
     """Whether the parameter has a name here; otherwise adds it to ``shared``, ``refused`` or ``left_out``."""
-    if reason := overrides.for_parameter("refused", parameter):
+    if reason := overrides.refusal(parameter):
         refused[parameter.name] = reason
         return False
     if reason := overrides.for_parameter("left_out", parameter):
@@ -191,10 +190,9 @@ def stored_name(
     parameter: Parameter, overrides: LayoutOverrides, dialect: Dialect, leaf: str
 ) -> str:
     """Returns the stored name of a parameter."""
-    own = name_templates.format_name(
-        overrides.for_parameter("leaves", parameter) or "", parameter.indices
-    )
+    own = overrides.for_parameter("leaves", parameter)
+    kind = overrides.table("kinds").get(f"{parameter.kind}.{parameter.leaf}", leaf)
     path = _spell_path(overrides.path(parameter), overrides, dialect)
-    last = own or leaf
+    last = kind if own is None else overrides.format(own, parameter.indices)
     parts = (path, last) if parameter.leaf else (path,)
     return dialect.separator.join(part for part in parts if part)

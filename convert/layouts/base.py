@@ -23,7 +23,7 @@ class LayoutView:
         refused: Parameters that cannot be stored -> the reason.
         left_out: Parameters that are not stored because they follow from the config -> the reason.
         dtypes: Parameters with a fixed dtype -> the dtype.
-        ignored: Templates of names that files may have and that are not needed -> the reason.
+        ignored: Templates of names that files may have and that are not needed -> the reason; ``x/`` stands for all below x.
         groups: Stored name -> top-level layer in a Keras HDF5 file.
         also_in: Top-level layer -> stored names of other layers that it lists too.
         known_difference: Why the class computes other outputs than PyTorch's from the same weights; empty if it

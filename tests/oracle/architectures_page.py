@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from google_loaders import page_lines
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "fixtures" / "architectures.json"
 PAGE = ROOT / "docs" / "architectures.md"
@@ -77,7 +79,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         if left
         else HEAD
     )
-    lines = [head, *_summary(classes), "", *_table(classes), "", *_reasons(rows)]
+    lines = [head, *_summary(classes), "", *_table(classes), "", *_reasons(rows), "", *page_lines()]
     return "\n".join(lines) + "\n"
 
 

@@ -12,6 +12,8 @@ from equipoise.convert.architectures.keras_hub_config import (
 )
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.files.containment import check_readable
+from equipoise.convert.research.marks import type_of_file
+from equipoise.convert.research.repository_config import GIN_SUFFIX, read_gin
 
 _ENDING = "_config.json"
 
@@ -19,8 +21,8 @@ _ENDING = "_config.json"
 def find_config(source: Path, entry: Path, given: str | Path | None) -> Config | None:
     """Returns the config of weights; None if there is none.
 
-    A config of early releases (``bert_config.json``) is taken where there is no ``config.json``; its name says the
-    model type that it lacks.
+    A config of early releases or research repositories (``bert_config.json``, ``hparams.json``, ``operative_config.gin``) is taken where there
+    is no ``config.json``; its name says the model type that it lacks.
 
     Args:
         source: The folder or file that is opened.
@@ -41,7 +43,7 @@ def find_config(source: Path, entry: Path, given: str | Path | None) -> Config |
         if os.path.lexists(path):
             check_readable(path, folder)
             return _read(path)
-        early = [path for path in sorted(folder.glob(f"*{_ENDING}")) if _named_type(path)]
+        early = [path for path in sorted(folder.glob("*.*")) if _named_type(path)]
         if len(early) == 1:
             check_readable(early[0], folder)
             return _read(early[0])
@@ -51,11 +53,12 @@ def find_config(source: Path, entry: Path, given: str | Path | None) -> Config |
 def _named_type(path: Path) -> str | None:
     """Returns the model type that the name of a config says, e.g. ``bert`` for ``bert_config.json``."""
     name = path.name.removesuffix(_ENDING) if path.name.endswith(_ENDING) else ""
-    return next((one for one in spec_names() if name in (one, one.replace("-", "_"))), None)
+    early = (one for one in spec_names() if name in (one, one.replace("-", "_")))
+    return next(early, None) or type_of_file(path.name)
 
 
 def _read(path: Path) -> Config:
-    config = Config.read(path)
+    config = read_gin(path) if path.suffix == GIN_SUFFIX else Config.read(path)
     if is_keras_hub_config(config.values):
         return read_keras_hub_config(config)
     named = _named_type(path)

@@ -14,8 +14,8 @@ from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.opening.find_config import find_config
 from equipoise.convert.checkpoints.opening.open_files import (
     INDEX_SHAPE,
-    LAYOUT_OF_METADATA,
     layout_from_file,
+    layout_of,
     open_container,
     open_containers,
 )
@@ -40,16 +40,10 @@ from equipoise.convert.folders.recognition import (
 from equipoise.convert.folders.shard_index import is_shard_index
 from equipoise.convert.folders.weight_files import WEIGHT_FILES, find_weight_files
 from equipoise.convert.quantized.dequantize import dequantize as dequantize_tensors
+from equipoise.convert.research.marks import marked_specs
 
-_LAYOUT_OF_CONTAINER = {
-    "pytorch": "pytorch",
-    "distributed_checkpoint": "pytorch",
-    "deepspeed_zero": "pytorch",
-    "keras_hdf5": "tensorflow",
-    "tensor_bundle": "tensorflow",
-    "flax_msgpack": "flax",
-    "orbax": "flax",
-}
+_STATISTICS = ("/moving_mean", "/moving_variance")
+"""Variables that are averages themselves."""
 
 
 def open_checkpoint(
@@ -83,6 +77,7 @@ def open_checkpoint(
         source, found = _find_files(source, layout, variant, refuse_additions=merge_adapter is None)
         containers = open_containers(found)
         checkpoint = _join_containers(source, found, containers)
+        checkpoint = _with_averages(checkpoint, containers)
         weights = _find_weights(checkpoint, containers, subtree)
         settings = find_config(source, found.entry, config)
     except OSError as error:
@@ -98,6 +93,38 @@ def open_checkpoint(
     if dequantize:
         checkpoint = _dequantized(checkpoint)
     return checkpoint if merge_adapter is None else _with_adapter(checkpoint, Path(merge_adapter))
+
+
+def _with_averages(checkpoint: Checkpoint, containers: list[Container]) -> Checkpoint:
+    """Returns the checkpoint with moving averages for weights, where those who trained such models publish and evaluate these."""
+    if checkpoint.layout != "google" or not any(one.averages for one in containers):
+        return checkpoint
+    scopes = [
+        scope
+        for spec in marked_specs(checkpoint)
+        for scope in spec.layouts["google"].get("averages", ())
+    ]
+    averages = {
+        name: ref
+        for one in containers
+        for name, ref in one.averages.items()
+        if name.startswith(tuple(scopes)) and not name.endswith(_STATISTICS)
+    }
+    if not averages:
+        return checkpoint
+    taken = [averages.get(name, ref) for name, ref in checkpoint.tensors.items()]
+    tensors = {ref.name: ref for ref in taken}
+    left_out = {name: why for name, why in checkpoint.left_out.items() if name not in tensors}
+    left = dict.fromkeys(averages, "its moving average is taken")
+    note = (
+        f"{len(averages)} moving averages are taken for their variables, as in the published models"
+    )
+    return replace(
+        checkpoint,
+        tensors=tensors,
+        left_out={**left_out, **left},
+        oddities=(*checkpoint.oddities, note),
+    )
 
 
 def _dequantized(checkpoint: Checkpoint) -> Checkpoint:
@@ -236,8 +263,7 @@ def _join_containers(source: Path, found: WeightFiles, containers: list[Containe
         path=source,
         container=first.format,
         variant=metadata.get("variant", ""),
-        layout=_LAYOUT_OF_CONTAINER.get(first.format)
-        or LAYOUT_OF_METADATA.get(metadata.get("format", "")),
+        layout=layout_of(first),
         files=tuple(
             path for container in containers for path in (container.path, *container.files)
         ),

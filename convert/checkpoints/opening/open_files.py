@@ -18,9 +18,23 @@ from equipoise.convert.folders.file_kinds import check_file
 from equipoise.convert.folders.found_files import WeightFiles
 from equipoise.convert.folders.shard_index import is_shard_index
 from equipoise.convert.folders.weight_files import layout_from_filename
+from equipoise.convert.research.marks import marked_specs
 
-LAYOUT_OF_METADATA = {"pt": "pytorch", "tf": "tensorflow", "flax": "flax", "mlx": "pytorch"}
+LAYOUT_OF_METADATA = {
+    "pt": "pytorch", "tf": "tensorflow", "flax": "flax", "mlx": "pytorch", "google": "google",
+}  # fmt: skip
 """``format`` in the metadata of a safetensors file -> the layout of its names."""
+
+_LAYOUT_OF_CONTAINER = {
+    "pytorch": "pytorch",
+    "distributed_checkpoint": "pytorch",
+    "deepspeed_zero": "pytorch",
+    "keras_hdf5": "tensorflow",
+    "tensor_bundle": "tensorflow",
+    "flax_msgpack": "flax",
+    "orbax": "flax",
+}
+"""Container -> its layout; variables of a TensorFlow checkpoint may have the names of Google's code too."""
 
 INDEX_SHAPE = {"weight_map": {str: str}}
 """The shape of an index of shards."""
@@ -29,11 +43,19 @@ INDEX_SHAPE = {"weight_map": {str: str}}
 def layout_from_file(path: Path) -> str | None:
     """Returns the layout that a file's name or its safetensors metadata imply; None if neither does."""
     layout = layout_from_filename(path.name)
-    if layout is not None:
+    if layout not in (None, _LAYOUT_OF_CONTAINER["tensor_bundle"]):
         return layout
     check_readable(path, path.parent)
     first = _shard_paths(path)[0] if is_shard_index(path) else path
-    return LAYOUT_OF_METADATA.get(open_container(first).metadata.get("format", ""))
+    return layout_of(open_container(first))
+
+
+def layout_of(container: Container) -> str | None:
+    """Returns the layout that a container, its metadata or the names of its variables imply; None if nothing does."""
+    if container.metadata.get("variant") == "name-based" and marked_specs(container.tensors):
+        return "google"
+    declared = LAYOUT_OF_METADATA.get(container.metadata.get("format", ""))
+    return _LAYOUT_OF_CONTAINER.get(container.format) or declared
 
 
 def open_container(path: Path) -> Container:

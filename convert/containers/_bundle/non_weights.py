@@ -19,12 +19,13 @@ _OPTIMIZER_STATE = frozenset((
 _SLOTS = frozenset((
     "adam_m", "adam_v", "lamb_m", "lamb_v", "Adam", "Adam_1", "Momentum", "Adagrad", "Adadelta",
     "Adadelta_1", "RMSProp", "RMSProp_1", "Ftrl", "Ftrl_1", "AdamWeightDecayOptimizer",
-    "AdamWeightDecayOptimizer_1", "LARSOptimizer",
+    "AdamWeightDecayOptimizer_1", "LARSOptimizer", "Adafactor", "Adafactor_1", "AdafactorOptimizer", "AdafactorOptimizer_1", "LAMBOptimizer",
+    "LAMBOptimizer_1",
 ))  # fmt: skip
-_SHORT_SLOTS = frozenset(("m", "v"))
+_SHORT_SLOTS = frozenset(("m", "v", "vr", "vc"))
 """Names that weights may have too: slots only directly below their variable, or below ``Adam``."""
 _SUFFIX_SLOTS = ("_slot_v", "_slot_vr", "_slot_vc", "_slot_m")
-_MOVING_AVERAGE = "ExponentialMovingAverage"
+MOVING_AVERAGE = "ExponentialMovingAverage"
 _COUNTERS = ("global_step", "save_counter", "beta1_power", "beta2_power")
 
 
@@ -71,7 +72,7 @@ def non_weight_reason(name: str, shape: tuple[int, ...], others: Container[str])
         owner in others or ("Adam" in owner.split("/") and _has_variable(owner, others))
     ):
         return f"optimizer slot of {owner}"
-    if leaf == _MOVING_AVERAGE and _has_variable(owner, others):
+    if leaf == MOVING_AVERAGE and _has_variable(owner, others):
         return f"moving average of {owner}"
     for suffix in _SUFFIX_SLOTS:
         if name.endswith(suffix) and name.removesuffix(suffix) in others:

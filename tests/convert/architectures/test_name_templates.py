@@ -23,6 +23,10 @@ def test_fields_are_in_order_and_unique() -> None:
         ("layer.{i}.{i}", "layer.3.4", None),
         ("plain", "plain", {}),
         ("layer.{i}", "layer.²", None),
+        ("block_{i:03}.w", "block_011.w", {"i": 11}),
+        ("block_{i:03}.w", "block_1234.w", {"i": 1234}),
+        ("block_{i:03}.w", "block_11.w", None),
+        ("block_{i:03}.w", "block_0011.w", None),
     ],
 )
 def test_match(template: str, name: str, expected: dict[str, int] | None) -> None:

@@ -93,11 +93,35 @@ def test_refuses_corrupt_tables(tmp_path: Path) -> None:
     assert len(encode_block([])) == 8
 
 
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({"w/part_0": (2, 3), "w/part_2": (2, 3)}, "part_1 of the variable is missing"),
+        ({"w/part_0": (2, 3), "w/part_1": (3, 4)}, "do not fit together"),
+        ({"w/part_0": (2, 3), "w/part_1": (6,)}, "do not fit together"),
+        ({"w/part_0": (), "w/part_1": ()}, "do not fit together"),
+    ],
+)
+def test_refuses_parts_that_do_not_fit(
+    shapes: dict[str, tuple[int, ...]], message: str, tmp_path: Path
+) -> None:
+    entries, data = {}, b""
+    for name, shape in shapes.items():
+        size = 4 * int(np.prod(shape))
+        entries[name.encode()] = encode_entry(shape, size, offset=len(data))
+        data += bytes(size)
+    path = write_bundle(tmp_path / "model.index", entries, data)
+    with pytest.raises(ContainerError, match=message):
+        tensor_bundle.read(path)
+
+
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    golden=st.sampled_from(["keras.ckpt", "partitioned.ckpt", "tf1_adam.ckpt", "dtypes.ckpt"]),
+    golden=st.sampled_from(
+        ["keras.ckpt", "partitioned.ckpt", "parts.ckpt", "tf1_adam.ckpt", "dtypes.ckpt"]
+    ),
     checked=st.booleans(),
     at=st.floats(0, 1, exclude_max=True),
     cut=st.integers(0, 20),

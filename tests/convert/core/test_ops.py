@@ -7,14 +7,17 @@ from hypothesis import strategies as st
 
 from equipoise.convert.core.ops import (
     AddAxis,
+    At,
     Concat,
     DropAxis,
     MergeAxes,
     Op,
+    Pad,
     Permute,
     Split,
     SplitAxis,
     Stack,
+    Unpad,
     Unstack,
     apply_all,
     output_shapes,
@@ -48,6 +51,11 @@ CASES: list[tuple[Op, tuple[Any, ...]]] = [
     (MergeAxes(0, (2, 3)), (CUBE,)),
     (Stack(0, 2), (CUBE, CUBE + 1)),
     (Unstack(1, 3), (CUBE,)),
+    (SplitAxis(1, (3, 1)), (CUBE,)),
+    (MergeAxes(1, (3, 5)), (CUBE,)),
+    (At(1, DropAxis(0)), (CUBE, CUBE[:1], CUBE)),
+    (Pad(1, 2), (CUBE,)),
+    (Unpad(1, 2), (np.pad(CUBE, [(0, 0), (0, 2), (0, 0)]),)),
 ]
 
 
@@ -77,11 +85,47 @@ def test_inverse_and_shapes(op: Op, arrays: tuple[Any, ...]) -> None:
         (Stack(0, 2), ((2, 4), (4, 2))),
         (Stack(0, 3), ((2, 4), (2, 4))),
         (Unstack(0, 3), ((2, 4),)),
+        (SplitAxis(1, (2, 2)), ((4,),)),
+        (MergeAxes(1, (2, 3)), ((4, 2),)),
+        (At(1, DropAxis(0)), ((1, 2),)),
+        (Pad(2, 1), ((1, 2),)),
+        (Unpad(0, 3), ((2, 4),)),
+        (At(1, DropAxis(0)), ((1, 2), (2, 2))),
     ],
 )
 def test_mismatches_are_refused(op: Op, shapes: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(ValueError, match="expected"):
         op.shapes(shapes)
+
+
+def test_the_last_of_split_axes_varies_fastest() -> None:
+    (result,) = SplitAxis(0, (2, 3)).apply((np.arange(6),))
+    assert result.tolist() == [[0, 1, 2], [3, 4, 5]]
+    (back,) = MergeAxes(0, (2, 3)).apply((result,))
+    assert back.tolist() == list(range(6))
+
+
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.data(),
+)
+def test_split_axes_come_back(outer: list[int], sizes: list[int], data: st.DataObject) -> None:
+    axis = data.draw(st.integers(0, len(outer)))
+    shape = (*outer[:axis], int(np.prod(sizes)), *outer[axis:])
+    values = np.arange(np.prod(shape)).reshape(shape)
+    op = SplitAxis(axis, tuple(sizes))
+    (split,) = op.apply((values,))
+    assert op.shapes((shape,)) == (split.shape,)
+    assert op.inverse.shapes((split.shape,)) == (shape,)
+    np.testing.assert_array_equal(op.inverse.apply((split,))[0], values)
+    place = [data.draw(st.integers(0, size - 1)) for size in split.shape]
+    inside = np.ravel_multi_index(place[axis : axis + len(sizes)], sizes)
+    assert split[tuple(place)] == values[(*place[:axis], inside, *place[axis + len(sizes) :])]
+
+
+def test_no_padding_is_no_operation() -> None:
+    assert simplify([Pad(0, 0), Permute((1, 0)), Unpad(1, 0)]) == (Permute((1, 0)),)
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 5), st.integers(0, 1))

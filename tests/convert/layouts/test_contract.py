@@ -54,6 +54,8 @@ def test_routes() -> None:
         ("pytorch", "tensorflow"),
         ("flax", "pytorch"),
         ("pytorch", "flax"),
+        ("google", "pytorch"),
+        ("pytorch", "google"),
         ("keras-hub", "pytorch"),
         ("pytorch", "keras-hub"),
     }

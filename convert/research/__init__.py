@@ -1,0 +1,1 @@
+"""What research repositories call variables, configs and the files beside them, as the sections ``[google]`` of architectures say it."""

@@ -1,0 +1,57 @@
+"""Tells what a research repository left: an architecture's variables by names that all its checkpoints have, and its config by the file's name.
+
+The section ``[google]`` of an architecture lists them under ``marks`` and ``config_files``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import lru_cache
+
+from equipoise.convert.architectures import name_templates
+from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
+from equipoise.convert.architectures.spec_files import spec_names
+
+
+@lru_cache(maxsize=1)
+def known_specs() -> tuple[ArchitectureSpec, ...]:
+    """Returns the architectures that have this layout."""
+    loaded = (load_spec(name) for name in spec_names())
+    return tuple(spec for spec in loaded if spec is not None and spec.layouts["google"])
+
+
+def marked_specs(names: Collection[str]) -> list[ArchitectureSpec]:
+    """Returns the architectures whose marks are all among the names of a checkpoint's variables.
+
+    >>> [spec.model_type for spec in marked_specs(["transformer/layer_0/rel_attn/qkv/kernel"])]
+    ['transfo-xl']
+    """
+    return [spec for spec in known_specs() if has_marks(spec, names)]
+
+
+def has_marks(spec: ArchitectureSpec, names: Collection[str]) -> bool:
+    """Whether an architecture has marks, and all of them are among the names of a checkpoint's variables."""
+    marks = spec.layouts["google"].get("marks", ())
+    return bool(marks) and all(_any_ends_as(mark, names) for mark in marks)
+
+
+def _any_ends_as(mark: str, names: Collection[str]) -> bool:
+    """Whether any name is a mark; there may be many names."""
+    ending = mark.rpartition("}")[2]
+    return any(_ends_as(mark, name) for name in names if name.endswith(ending))
+
+
+def _ends_as(mark: str, name: str) -> bool:
+    """Whether a name is a mark, possibly with scopes before it."""
+    while True:
+        if name_templates.match_name(mark, name) is not None:
+            return True
+        _, slash, name = name.partition("/")
+        if not slash:
+            return False
+
+
+def type_of_file(name: str) -> str | None:
+    """Returns the model type whose repository names its config so, e.g. ``gpt2`` for ``hparams.json``; None if there is none."""
+    specs = (one for one in known_specs() if name in one.layouts["google"].get("config_files", ()))
+    return next((one.model_type for one in specs), None)
