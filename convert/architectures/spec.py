@@ -15,6 +15,7 @@
     [absent]                              parameter that old files lack -> why zeros are equivalent
     [pytorch] [tensorflow] [flax]         exceptions of that layout
     [google]                              the names of Google's own code; without it there are none
+    [t5x] [t5x-scanned]                   the names of T5X's trees; without them there are none
     [keras_hub]                           names and config in KerasHub; without it the layout lacks the architecture
 """
 
@@ -32,13 +33,20 @@ from equipoise.convert.architectures import name_templates
 from equipoise.convert.architectures.spec_files import ARCHS_FOLDER, spec_names
 from equipoise.convert.core.errors import SpecError
 
-CLASS_PREFIXES = {"pytorch": "", "tensorflow": "TF", "flax": "Flax", "google": ""}
+CLASS_PREFIXES = {
+    "pytorch": "",
+    "tensorflow": "TF",
+    "flax": "Flax",
+    "google": "",
+    "t5x": "",
+    "t5x-scanned": "",
+}
 """Layout -> what its classes' names begin with."""
 
 LAYOUT_SECTIONS = (*CLASS_PREFIXES, "keras_hub")
 """Sections that belong to a layout."""
 
-OPTIONAL_LAYOUTS = ("google",)
+OPTIONAL_LAYOUTS = ("google", "t5x", "t5x-scanned")
 """Layouts that only architectures with a section of theirs have, whose ``classes`` lists the classes."""
 
 SECTIONS = frozenset((

@@ -6,32 +6,32 @@ The section ``[google]`` of an architecture lists them under ``marks`` and ``con
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import lru_cache
+from functools import cache
 
 from equipoise.convert.architectures import name_templates
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.architectures.spec_files import spec_names
 
 
-@lru_cache(maxsize=1)
-def known_specs() -> tuple[ArchitectureSpec, ...]:
-    """Returns the architectures that have this layout."""
+@cache
+def known_specs(layout: str = "google") -> tuple[ArchitectureSpec, ...]:
+    """Returns the architectures that have an optional layout."""
     loaded = (load_spec(name) for name in spec_names())
-    return tuple(spec for spec in loaded if spec is not None and spec.layouts["google"])
+    return tuple(spec for spec in loaded if spec is not None and spec.layouts[layout])
 
 
-def marked_specs(names: Collection[str]) -> list[ArchitectureSpec]:
-    """Returns the architectures whose marks are all among the names of a checkpoint's variables.
+def marked_specs(names: Collection[str], layout: str = "google") -> list[ArchitectureSpec]:
+    """Returns the architectures whose marks in an optional layout are all among the names of a checkpoint's variables.
 
     >>> [spec.model_type for spec in marked_specs(["transformer/layer_0/rel_attn/qkv/kernel"])]
     ['transfo-xl']
     """
-    return [spec for spec in known_specs() if has_marks(spec, names)]
+    return [spec for spec in known_specs(layout) if has_marks(spec, names, layout)]
 
 
-def has_marks(spec: ArchitectureSpec, names: Collection[str]) -> bool:
+def has_marks(spec: ArchitectureSpec, names: Collection[str], layout: str = "google") -> bool:
     """Whether an architecture has marks, and all of them are among the names of a checkpoint's variables."""
-    marks = spec.layouts["google"].get("marks", ())
+    marks = spec.layouts[layout].get("marks", ())
     return bool(marks) and all(_any_ends_as(mark, names) for mark in marks)
 
 

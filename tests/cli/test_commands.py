@@ -140,7 +140,7 @@ def test_diff_as_json(cli: Callable[..., Any], tmp_path: Path) -> None:
 
 def test_routes(cli: Callable[..., Any]) -> None:
     shown = cli("routes").out
-    assert "tensorflow  flax        tensorflow -> pytorch -> flax\n" in shown
+    assert "tensorflow   flax         tensorflow -> pytorch -> flax\n" in shown
     rows = [line.split() for line in shown.splitlines()]
     assert ["tensorflow-h5", "tensorflow", "keras_hdf5", "tf_model.h5", "yes"] in rows
     assert cli("routes", "--mermaid").out.startswith("graph LR\n")

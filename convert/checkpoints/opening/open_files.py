@@ -22,6 +22,7 @@ from equipoise.convert.research.marks import marked_specs
 
 LAYOUT_OF_METADATA = {
     "pt": "pytorch", "tf": "tensorflow", "flax": "flax", "mlx": "pytorch", "google": "google",
+    "t5x": "t5x", "t5x-scanned": "t5x-scanned",
 }  # fmt: skip
 """``format`` in the metadata of a safetensors file -> the layout of its names."""
 
@@ -35,6 +36,11 @@ _LAYOUT_OF_CONTAINER = {
     "orbax": "flax",
 }
 """Container -> its layout; variables of a TensorFlow checkpoint may have the names of Google's code too."""
+
+_FLAX_CONTAINERS = frozenset(
+    name for name, layout in _LAYOUT_OF_CONTAINER.items() if layout == "flax"
+)
+"""Containers of trees, which T5X writes too."""
 
 INDEX_SHAPE = {"weight_map": {str: str}}
 """The shape of an index of shards."""
@@ -54,6 +60,10 @@ def layout_of(container: Container) -> str | None:
     """Returns the layout that a container, its metadata or the names of its variables imply; None if nothing does."""
     if container.metadata.get("variant") == "name-based" and marked_specs(container.tensors):
         return "google"
+    if container.format in _FLAX_CONTAINERS:
+        for layout in ("t5x", "t5x-scanned"):
+            if marked_specs(container.tensors, layout):
+                return layout
     declared = LAYOUT_OF_METADATA.get(container.metadata.get("format", ""))
     return _LAYOUT_OF_CONTAINER.get(container.format) or declared
 

@@ -25,6 +25,10 @@ CONFIGS: dict[str, list[dict[str, Any]]] = {
         {"depth_multiplier": one} for one in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
     ] + [{"depth_divisible_by": 4, "min_depth": 3, "expand_ratio": 3.3, "finegrained_output": False, "depth_multiplier": 0.6},
          {"first_layer_is_expansion": False}],
+    "umt5": [
+        {"d_model": 14, "d_kv": 5, "d_ff": 23, "num_heads": 3, "num_layers": 3, "num_decoder_layers": 2, "vocab_size": 37,
+         "relative_attention_num_buckets": 8},
+    ],
     "bert-generation": [
         {"hidden_size": 24, "num_hidden_layers": 3, "intermediate_size": 36, "num_attention_heads": 4, "vocab_size": 61},
         {"hidden_size": 24, "num_hidden_layers": 1, "intermediate_size": 36, "num_attention_heads": 4, "vocab_size": 61,

@@ -56,6 +56,10 @@ def test_routes() -> None:
         ("pytorch", "flax"),
         ("google", "pytorch"),
         ("pytorch", "google"),
+        ("t5x", "pytorch"),
+        ("pytorch", "t5x"),
+        ("t5x-scanned", "pytorch"),
+        ("pytorch", "t5x-scanned"),
         ("keras-hub", "pytorch"),
         ("pytorch", "keras-hub"),
     }
