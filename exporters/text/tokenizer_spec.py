@@ -111,17 +111,24 @@ def read_tokenizer(tokenizer: Tokenizer) -> TokenizerSpec:
     """Reads what a tokenizer of transformers does with one text.
 
     Raises:
-        InputError: It has no ``tokenizer.json``, or puts the special tokens of a text somewhere else than around it.
+        InputError: It has no ``tokenizer.json`` or no token for padding, truncates at the left, or puts the special tokens of a text
+            somewhere else than around it.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise unsupported(f"{type(tokenizer).__name__} is Python code and has no tokenizer.json")
+    if tokenizer.pad_token_id is None:
+        raise unsupported(
+            "it has no token for padding, so that texts of different lengths make no batch"
+        )
+    if tokenizer.truncation_side != "right":
+        raise unsupported("it cuts the begin of a text that is too long (truncation_side: left)")
     before, after = _special_tokens(tokenizer)
     return TokenizerSpec(
         text=backend.to_str(),
         before=before,
         after=after,
-        pad_index=tokenizer.pad_token_id or 0,
+        pad_index=tokenizer.pad_token_id,
         pads_left=tokenizer.padding_side == "left",
     )
 

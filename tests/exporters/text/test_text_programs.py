@@ -57,9 +57,16 @@ UNSUPPORTED = {
 }
 
 
+def tokenizer_of(name: str) -> Any:
+    """Returns a fixture's tokenizer; GPT-2's gets a token for padding."""
+    tokenizer = ModelFolder(TASKS / name).tokenizer
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return tokenizer
+
+
 def spec_of(name: str) -> TokenizerSpec:
     """Returns what a fixture's tokenizer does."""
-    return read_tokenizer(ModelFolder(TASKS / name).tokenizer)
+    return read_tokenizer(tokenizer_of(name))
 
 
 def write(maker: RowMaker, folder: Path, target: str) -> Path:
@@ -86,8 +93,7 @@ def test_tokens(name: str, target: str, tmp_path: Path) -> None:
     assert spec.kind == SUPPORTED[name]
     limit = 37
     path = write(RowMaker(spec, text_encoder(spec), limit), tmp_path, target)
-    tokenizer = ModelFolder(TASKS / name).tokenizer
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer = tokenizer_of(name)
     texts = hard_texts(one.content for one in spec.added_tokens)
     assert len(texts) > 140
     expected = tokenizer(texts, padding=True, truncation=True, max_length=limit)
@@ -97,8 +103,7 @@ def test_tokens(name: str, target: str, tmp_path: Path) -> None:
         kept = np.array(expected["attention_mask"][index], bool)
         row, wanted = (np.array(one["input_ids"][index])[kept] for one in (found, expected))
         assert row.tolist() == wanted.tolist(), ascii(text)
-    if name != "text-generation":  # GPT-2 has no token for padding
-        assert found["input_ids"] == expected["input_ids"]
+    assert found["input_ids"] == expected["input_ids"]
     assert run_program(str(path), [])["input_ids"] == []
 
 
@@ -179,6 +184,17 @@ def test_unsupported_steps(step: dict[str, Any], reason: str) -> None:
     changed = replace(spec, text=json.dumps({**spec.content, **step}))
     with pytest.raises(InputError, match=reason):
         text_encoder(changed)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "reason"),
+    [("pad_token", None, "no token for padding"), ("truncation_side", "left", "cuts the begin")],
+)
+def test_unsupported_settings(setting: str, value: Any, reason: str) -> None:
+    tokenizer = ModelFolder(CLASSIFIER).tokenizer
+    setattr(tokenizer, setting, value)
+    with pytest.raises(InputError, match=reason):
+        read_tokenizer(tokenizer)
 
 
 def test_character_rules() -> None:
