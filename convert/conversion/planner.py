@@ -37,6 +37,7 @@ from equipoise.convert.core.tensor import (
     dtype_named,
     first_float_dtype,
 )
+from equipoise.convert.layouts import is_plugin
 
 _NO_MODEL_TYPE = (
     "config.json has no model type, which AutoConfig needs; --architecture NAME writes it"
@@ -240,7 +241,8 @@ class _Planner:
         )
 
     def _check_target_has_class(self) -> None:
-        if self.target.layout not in self.expansion.cls.names:
+        layout = self.target.layout
+        if layout not in self.expansion.cls.names and not is_plugin(layout):
             self.ledger.add_problem(describe_missing_class(self.expansion, self.target.layout))
 
     def _steps(self) -> list[Step]:
@@ -380,7 +382,7 @@ class _Planner:
         match = self.source.match
         for layout, view in ((match.layout, match.view), (self.target.layout, self.view)):
             if view.known_difference:
-                name = self.expansion.cls.names[layout]
+                name = self.expansion.cls.names.get(layout, self.expansion.cls.name)
                 yield f"{name} computes other outputs than PyTorch from the same weights: {view.known_difference}"
 
     def _notes_on_groups(self) -> Iterator[str]:

@@ -42,6 +42,10 @@ class PluginFolder:
         own = tuple(sorted(_modules(self)))
         return own + tuple(sorted(name for name in _entry_points(self.group) if name not in own))
 
+    def is_packaged(self, name: str) -> bool:
+        """Whether a plug-in is a module of the package."""
+        return name in _modules(self)
+
     def module(self, name: str) -> ModuleType:
         """Imports the module that holds a plug-in.
 

@@ -14,11 +14,13 @@ A layout module defines (``tests/convert/layouts/test_contract.py`` tests all mo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import ModuleType
 from typing import cast
 
 from equipoise.convert.core.errors import SpecError
 from equipoise.convert.core.plugins import PluginFolder
+from equipoise.convert.layouts.base import Format
 
 LAYOUTS = PluginFolder(__name__, group="equipoise.layouts")
 COMPLETE_LAYOUTS = ("pytorch", "tensorflow", "flax")
@@ -40,3 +42,19 @@ def layout_module(name: str) -> ModuleType:
 def layout_names() -> tuple[str, ...]:
     """Returns the names of all layouts, the packaged ones first."""
     return (*COMPLETE_LAYOUTS, *(name for name in LAYOUTS.names() if name not in COMPLETE_LAYOUTS))
+
+
+def is_plugin(name: str) -> bool:
+    """Whether a layout comes from another package: it may have every class, since architecture files do not know it."""
+    return name in LAYOUTS.names() and not LAYOUTS.is_packaged(name)
+
+
+def plugin_of_metadata(declared: str) -> str | None:
+    """Returns the layout of another package whose files declare themselves so in their metadata (``format``); None if there is none."""
+    plugins = (name for name in LAYOUTS.names() if is_plugin(name))
+    return next((name for name in plugins if declared in _declarations(name)), None)
+
+
+def _declarations(name: str) -> set[str]:
+    formats: Iterable[Format] = layout_module(name).FORMATS.values()
+    return {one.metadata["format"] for one in formats if "format" in one.metadata}

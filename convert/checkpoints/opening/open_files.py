@@ -18,6 +18,7 @@ from equipoise.convert.folders.file_kinds import check_file
 from equipoise.convert.folders.found_files import WeightFiles
 from equipoise.convert.folders.shard_index import is_shard_index
 from equipoise.convert.folders.weight_files import layout_from_filename
+from equipoise.convert.layouts import plugin_of_metadata
 from equipoise.convert.research.marks import marked_specs
 
 LAYOUT_OF_METADATA = {
@@ -64,8 +65,9 @@ def layout_of(container: Container) -> str | None:
         for layout in ("t5x", "t5x-scanned"):
             if marked_specs(container.tensors, layout):
                 return layout
-    declared = LAYOUT_OF_METADATA.get(container.metadata.get("format", ""))
-    return _LAYOUT_OF_CONTAINER.get(container.format) or declared
+    declared = container.metadata.get("format", "")
+    layout = _LAYOUT_OF_CONTAINER.get(container.format) or LAYOUT_OF_METADATA.get(declared)
+    return layout or (plugin_of_metadata(declared) if declared else None)
 
 
 def open_container(path: Path) -> Container:
