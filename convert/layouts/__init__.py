@@ -14,13 +14,11 @@ A layout module defines (``tests/convert/layouts/test_contract.py`` tests all mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from types import ModuleType
 from typing import cast
 
 from equipoise.convert.core.errors import SpecError
 from equipoise.convert.core.plugins import PluginFolder
-from equipoise.convert.layouts.base import Format
 
 LAYOUTS = PluginFolder(__name__, group="equipoise.layouts")
 COMPLETE_LAYOUTS = ("pytorch", "tensorflow", "flax")
@@ -56,5 +54,5 @@ def plugin_of_metadata(declared: str) -> str | None:
 
 
 def _declarations(name: str) -> set[str]:
-    formats: Iterable[Format] = layout_module(name).FORMATS.values()
+    formats = layout_module(name).FORMATS.values()
     return {one.metadata["format"] for one in formats if "format" in one.metadata}

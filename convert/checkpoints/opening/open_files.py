@@ -66,8 +66,8 @@ def layout_of(container: Container) -> str | None:
             if marked_specs(container.tensors, layout):
                 return layout
     declared = container.metadata.get("format", "")
-    layout = _LAYOUT_OF_CONTAINER.get(container.format) or LAYOUT_OF_METADATA.get(declared)
-    return layout or (plugin_of_metadata(declared) if declared else None)
+    found = _LAYOUT_OF_CONTAINER.get(container.format) or LAYOUT_OF_METADATA.get(declared)
+    return found or (plugin_of_metadata(declared) if declared else None)
 
 
 def open_container(path: Path) -> Container:
