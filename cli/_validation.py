@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -30,6 +31,12 @@ SECONDS_BETWEEN_LINES = 10
 F = TypeVar("F", bound=Callable[..., Any])
 
 PRECISION = click.Choice(["fp32", "fp16", "bf16"])
+
+
+def _check_device(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", value):
+        raise click.BadParameter(f"{value!r} is not cpu, cuda or cuda:N")
+    return value
 
 
 precision_option = click.option(
@@ -131,7 +138,13 @@ def worker_options(command: Callable[..., int]) -> Callable[..., int]:
         return command(*args, workers=options, **kwargs)
 
     options = (
-        click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1."),
+        click.option(
+            "--device",
+            default="cpu",
+            show_default=True,
+            callback=_check_device,
+            help="cpu, cuda or cuda:1.",
+        ),
         click.option(
             "--env",
             "environments",

@@ -13,6 +13,7 @@ from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Answer, CallOption, Sample, SampleValue
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.models.samples import FileSample
 from equipoise.validators.models.sources import (
     ModelSource,
     is_class_backend,
@@ -146,7 +147,10 @@ class TaskPipeline:
         """
         call = sort_options(self.task.name, options)
         self._note_sampling(call)
-        return [self._answer(sample, call) for sample in samples]
+        return [
+            self._answer(FileSample(sample, None, index), call)
+            for index, sample in enumerate(samples)
+        ]
 
     def _answer(self, sample: Sample, call: CallOptions) -> Answer:
         declared = pipeline_of(self.task.name)

@@ -97,6 +97,50 @@ def test_positions_are_those_of_the_model(edited: Edit) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["text-classification", '{"txt": "good"}'], "sample 0 has no field 'text'"),
+        (["question-answering", '{"question": "Who?"}'], "sample 0 has no field 'context'"),
+        (["text-classification", "good", "--device", "cudaa"], "not cpu, cuda or cuda:N"),
+    ],
+)
+def test_calls_that_cannot_be_run_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, *rest = arguments
+    assert command(["run", task, str(ROOT / "tasks" / task), *rest]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_stride_that_leaves_no_room_is_refused(workers: WorkerPool) -> None:
+    """The library of tokenizers panics, which is no Exception."""
+    folder = ROOT / "tasks" / "document-question-answering"
+    sample = json.loads((folder / "samples.json").read_text())[0]["inputs"]
+    sample["image"] = str(folder / sample["image"])
+    with pytest.raises(InputError, match="refuses a text"):
+        run_pipeline(
+            "document-question-answering",
+            folder,
+            [sample],
+            workers=workers,
+            options={"max_seq_len": 12, "doc_stride": 8},
+        )
+
+
+def test_a_tokenizer_without_padding_pads_with_another_token(edited: Edit) -> None:
+    folder = edited("text-classification")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**content, "pad_token": None}))
+    model = ModelFolder(folder)
+    assert model.tokenizer.pad_token is None
+    task = find_task("text-classification")
+    texts = ("good", "a good film")
+    batch = task.encode(model, Case("batch", tuple({"text": text} for text in texts)))
+    assert batch.arrays["attention_mask"].sum(1).tolist() == [3, 5]
+
+
+@pytest.mark.parametrize(
     ("option", "message"),
     [
         ("topk=3", "did you mean 'top_k'"),

@@ -56,15 +56,15 @@ def resolve_media_paths(folder: Path, value: Any, name: str = "", *, inside: boo
 
 
 class FileSample(dict[str, Any]):
-    """A sample from a file; a field that a task needs and the sample lacks is an error that names both.
+    """A sample of a call or from a file; a field that a task needs and the sample lacks is an error that names both.
 
     Args:
         fields: The fields, e.g. ``{"text": "Hello"}``.
-        file: The file that holds the sample.
-        index: The sample's position in the file, from 0.
+        file: The file that holds the sample; None: a call.
+        index: The sample's position, from 0.
     """
 
-    def __init__(self, fields: Mapping[str, Any], file: Path, index: int) -> None:
+    def __init__(self, fields: Mapping[str, Any], file: Path | None, index: int) -> None:
         super().__init__(fields)
         self._file = file
         self._index = index

@@ -33,6 +33,8 @@ class Parameter:
         table: The table of parameters that its value, an object, is checked against.
         group: The shared table that it comes from.
         off: The value of a field of generation that means off.
+        least: The smallest number that it may be, or the smallest number of entries; None: any.
+        above: The number that it must exceed; None: any.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Parameter:
     table: str = ""
     group: str = ""
     off: Value = None
+    least: int | None = None
+    above: float | None = None
 
     def is_off(self, value: Value) -> bool:
         """Checks whether a value of a field of generation changes nothing."""

@@ -81,6 +81,7 @@ def check_value(parameter: Parameter, value: Value) -> None:
             f"the option {parameter.name} takes {article} {_KIND_NAMES.get(kind, kind)}",
             found=_shown(value),
         )
+    _check_range(parameter, value)
     choices = parameter.choices
     shown = value.lower() if isinstance(value, str) else value
     if choices and not any(shown == one and isinstance(shown, type(one)) for one in choices):
@@ -89,6 +90,19 @@ def check_value(parameter: Parameter, value: Value) -> None:
             found=_shown(value),
             expected=", ".join(map(_shown, choices)),
         )
+
+
+def _check_range(parameter: Parameter, value: Value) -> None:
+    number = value if _is_number(value) else len(value) if isinstance(value, list) else None
+    if number is None:
+        return
+    if parameter.least is not None and number < parameter.least:
+        bound = f"at least {parameter.least}" if _is_number(value) else "an entry or more"
+    elif parameter.above is not None and number <= parameter.above:
+        bound = f"more than {parameter.above:g}"
+    else:
+        return
+    raise InputError(f"the option {parameter.name} takes {bound}", found=_shown(value))
 
 
 def _add(

@@ -86,7 +86,14 @@ def forward(runner: Runner, batch: Batch) -> Arrays:
 def run_single_pass(
     self: object, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
 ) -> Arrays:
-    """:meth:`Task.run` of a task with one forward pass."""
+    """:meth:`Task.run` of a task with one forward pass.
+
+    Raises:
+        InputError: The text of a call has no token.
+    """
+    ids = batch.arrays.get("input_ids")
+    if PIPELINE in batch.case.options and ids is not None and not ids.size:
+        raise InputError("the text has no token", found=str(batch.case.samples[0]))
     return forward(runner, batch)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import (
     PIPELINE,
     Answer,
@@ -17,6 +18,7 @@ from equipoise.validators.core.types import (
     Sample,
 )
 from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.parameters.declarations import TOKENIZER
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.text import (
     text_cases,
@@ -62,6 +64,8 @@ class FeatureExtraction:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes the texts; the decoder of an encoder-decoder model gets them too."""
+        if "truncation" in case.options and "truncation" in case.options.get(TOKENIZER, {}):
+            raise InputError("truncation is given twice, once inside tokenize_kwargs")
         texts = [str(sample["text"]) for sample in case.samples]
         arrays = tokenize(model, with_tokenizer_options(case, "truncation"), texts)
         if model.config.get("is_encoder_decoder") and model.class_name.endswith("EncoderModel"):

@@ -28,7 +28,13 @@ from equipoise.validators.tasks.shared.spans import (
     span_margin,
     spans_of_sample,
 )
-from equipoise.validators.tasks.shared.text import encode_texts, max_tokens, text_cases, to_int64
+from equipoise.validators.tasks.shared.text import (
+    check_filled,
+    encode_texts,
+    max_tokens,
+    text_cases,
+    to_int64,
+)
 
 MAX_ANSWER_TOKENS = 15
 """Maximal length of an answer in tokens; the default of pipeline()."""
@@ -68,6 +74,7 @@ class QuestionAnswering:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes questions and contexts; a long context becomes several rows."""
+        check_filled(case, "question", "context")
         # A tokenizer that pads on the left has the context first, as in pipeline().
         is_left = PIPELINE in case.options and model.tokenizer.padding_side == "left"
         names = ("context", "question") if is_left else ("question", "context")
@@ -137,7 +144,7 @@ class QuestionAnswering:
     def _best_answers(
         self, batch: Batch, outputs: Arrays, index: int, options: dict[str, CallOption]
     ) -> Answer:
-        top_k = positive_count("top_k", options.get("topk", options.get("top_k")), 1)
+        top_k = positive_count("top_k", options.get("top_k", options.get("topk")), 1)
         align = bool(options.get("align_to_words", True))
         text = str(batch.case.samples[index]["context"])
         answers: list[dict[str, Answer]] = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.activations import sigmoid
 from equipoise.validators.core.types import (
     Answer,
@@ -21,7 +23,7 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.labels import argmax_margins
-from equipoise.validators.tasks.shared.text import max_tokens, to_int64
+from equipoise.validators.tasks.shared.text import check_filled, max_tokens, to_int64
 
 Cells = dict[tuple[int, int], Array]
 """Row and column of a cell -> positions of its tokens."""
@@ -59,7 +61,13 @@ class TableQuestionAnswering:
         ]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokenizes queries and tables, drops rows until they fit, and pads to the longest."""
+        """Tokenizes queries and tables, drops rows until they fit, and pads to the longest.
+
+        Raises:
+            InputError: A call has an empty query or table, or columns of different lengths.
+        """
+        check_filled(case, "query", "table")
+        case = replace(case, samples=tuple(map(_with_columns, case.samples)))
         encodings = [self._tokenize(model, sample) for sample in case.samples]
         length = max(arrays["input_ids"].shape[1] for arrays in encodings)
         arrays = {
@@ -129,6 +137,26 @@ class TableQuestionAnswering:
             return "", True
         best = int(outputs["logits_aggregation"][index].argmax())
         return str(labels[str(best)]), best == model.config.get("no_aggregation_label_index")
+
+
+def _with_columns(sample: Sample) -> Sample:
+    """Returns a sample whose table is a mapping of columns; it may be a list of rows as well.
+
+    Raises:
+        InputError: It is neither, has no cells, or its columns have different lengths.
+    """
+    table = sample["table"]
+    if isinstance(table, list) and all(isinstance(row, Mapping) for row in table):
+        names = dict.fromkeys(name for row in table for name in row)
+        table = {name: [row.get(name, "") for row in table] for name in names}
+    if not isinstance(table, Mapping) or not all(isinstance(one, list) for one in table.values()):
+        raise InputError("the table is no table", expected='{"Name": ["Anna", "Ben"], ...}')
+    if len({len(cells) for cells in table.values()}) != 1 or not all(table.values()):
+        raise InputError(
+            "the columns of the table are empty or have different lengths",
+            found=", ".join(f"{name}: {len(cells)}" for name, cells in table.items()),
+        )
+    return {**sample, "table": table}
 
 
 def _max_rows(model: ModelFolder) -> int:

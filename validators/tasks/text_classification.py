@@ -54,7 +54,7 @@ class TextClassification:
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes the texts, or the texts with their ``text_pair``."""
         columns = [[str(sample["text"]) for sample in case.samples]]
-        if any("text_pair" in sample for sample in case.samples):
+        if any(sample.get("text_pair") for sample in case.samples):  # an empty one is none
             columns.append([str(sample.get("text_pair", "")) for sample in case.samples])
         return Batch(case, tokenize(model, case, *columns))
 

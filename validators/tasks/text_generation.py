@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import Tokenizer
 from equipoise.validators.core.types import (
@@ -100,7 +102,8 @@ class TextGeneration:
             if options.get("return_tensors") is not None:
                 answers.append([{"generated_token_ids": row.tolist()} for row in rows[index]])
                 continue
-            prompt_length = len(_decode(model.tokenizer, batch.arrays["input_ids"][index], options))
+            prompt = () if batch.context.get("is_empty") else batch.arrays["input_ids"][index]
+            prompt_length = len(_decode(model.tokenizer, prompt, options))
             texts = [_decode(model.tokenizer, row, options)[prompt_length:] for row in rows[index]]
             full = options.get("return_full_text")
             if full is None or full:
@@ -129,10 +132,27 @@ def _encode_call(model: ModelFolder, case: Case) -> Batch:
     arrays.pop("token_type_ids", None)
     if case.options.get("handle_long_generation") == "hole":
         arrays = _leave_room(model, case, arrays)
-    if not arrays["input_ids"].shape[1]:
-        raise InputError("the prompt has no token", found=str(sample["text"]))
+    is_empty = not arrays["input_ids"].shape[1]
+    if is_empty:
+        arrays = _start_token(model, case, sample["text"])
     check_positions(model, arrays["input_ids"].shape[1])
-    return Batch(case, arrays, context={"decoder_only": True})
+    return Batch(case, arrays, context={"decoder_only": True, "is_empty": is_empty})
+
+
+def _start_token(model: ModelFolder, case: Case, prompt: SampleValue) -> Arrays:
+    """Returns what stands for a prompt without tokens: the token that begins a text.
+
+    Raises:
+        InputError: The model has no such token.
+    """
+    token = case.options.get("bos_token_id", model.generation_config.get("bos_token_id"))
+    if token is None:
+        raise InputError(
+            "the prompt has no token, and the model has none that begins a text",
+            file=model.path,
+            found=str(prompt),
+        )
+    return {"input_ids": np.array([[token]]), "attention_mask": np.ones((1, 1), np.int64)}
 
 
 def _with_prefix(model: ModelFolder, case: Case) -> tuple[Case, str]:

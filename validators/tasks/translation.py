@@ -71,11 +71,12 @@ def _languages(model: ModelFolder, case: Case) -> tuple[str, str]:
     source = case.options.get("src_lang", sample.get("src_lang"))
     target = case.options.get("tgt_lang", sample.get("tgt_lang"))
     parts = called_task(model, case).split("_")
-    if source is None and target is None and len(parts) == 4:
-        source, target = parts[1], parts[3]
+    if len(parts) == 4:
+        source, target = source or parts[1], target or parts[3]
     if source is None or target is None:
+        named = "none of them" if source is target else source or target
         raise InputError(
-            "the model translates between many languages, and the call names none of them",
+            f"the model translates between many languages, and the call names {named}",
             file=model.path,
             expected=f"src_lang and tgt_lang, such as {', '.join(_codes(model)[:3])}",
             hint="--option src_lang=... --option tgt_lang=...",

@@ -63,7 +63,7 @@ class VisualQuestionAnswering:
     ) -> list[Answer]:
         """Returns the ``top_k`` (5) best answers, each with its own score."""
         names = label_names(model, outputs["logits"].shape[-1])
-        top_k = options.get("top_k") or DEFAULT_TOP_K
+        top_k = DEFAULT_TOP_K if options.get("top_k") is None else options["top_k"]
         return [
             [
                 {"score": label["score"], "answer": label["label"]}

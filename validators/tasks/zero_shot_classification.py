@@ -24,7 +24,7 @@ from equipoise.validators.tasks.shared.labels import (
     fill_template,
     with_call_labels,
 )
-from equipoise.validators.tasks.shared.text import text_cases, tokenize
+from equipoise.validators.tasks.shared.text import check_filled, text_cases, tokenize
 
 DEFAULT_TEMPLATE = "This example is {}."
 """Hypothesis about a label; the default of pipeline()."""
@@ -63,6 +63,7 @@ class ZeroShotClassification:
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes a pair of text and hypothesis for every label."""
         case = with_call_labels(case)
+        check_filled(case, "text")
         template = case.options.get("hypothesis_template", DEFAULT_TEMPLATE)
         pairs = [
             (

@@ -21,6 +21,7 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.labels import (
     argmax_margins,
     candidate_labels,
+    format_template,
     top_k_labels,
     with_call_labels,
 )
@@ -41,7 +42,7 @@ def encode_pairs(
         columns.append(slice(len(texts), len(texts) + len(labels)))
         default = case.options.get("hypothesis_template", template)
         hypothesis = str(sample.get("hypothesis_template", default))
-        texts += [hypothesis.format(label) for label in labels]
+        texts += [format_template(hypothesis, label) for label in labels]
     is_own = np.zeros((len(case.samples), len(texts)), dtype=bool)
     for row, slice_of_sample in zip(is_own, columns, strict=True):
         row[slice_of_sample] = True

@@ -123,7 +123,8 @@ class ClassificationTask:
         """Returns the ``top_k`` best labels; option ``function_to_apply``."""
         function = options.get("function_to_apply") or self.activation(model)
         top_k = options.get("top_k")
-        return classify(model, outputs["logits"], function, top_k or self.default_top_k)
+        count = self.default_top_k if top_k is None else top_k
+        return classify(model, outputs["logits"], function, count)
 
     decisions = label_decisions
 
@@ -159,13 +160,29 @@ def with_call_labels(case: Case) -> Case:
     return replace(case, samples=tuple(samples))
 
 
+def format_template(template: str, label: str) -> str:
+    """Returns the sentence about a label; a template without a place for it is the sentence of every label.
+
+    Raises:
+        InputError: The template has other places too.
+    """
+    try:
+        return template.format(label)
+    except (LookupError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"hypothesis_template cannot be filled in: {error}",
+            found=template,
+            expected="{} once in the text",
+        ) from error
+
+
 def fill_template(template: str, label: str) -> str:
     """Returns the sentence about a label.
 
     Raises:
-        InputError: The template has no place for the label.
+        InputError: The template has no place for the label, or other places too.
     """
-    text = template.format(label)
+    text = format_template(template, label)
     if text == template:
         raise InputError(
             "hypothesis_template has no place for the label",
@@ -182,9 +199,10 @@ def candidate_labels(sample: Sample) -> list[str]:
         InputError: There are none.
     """
     candidates = sample.get("candidate_labels") or []
-    names = candidates.split(",") if isinstance(candidates, str) else candidates
-    labels = [str(name).strip() if isinstance(candidates, str) else str(name) for name in names]
-    labels = [name for name in labels if name]
+    if isinstance(candidates, str):
+        labels = [name.strip() for name in candidates.split(",") if name.strip()]
+    else:
+        labels = [str(name) for name in candidates]
     if not labels:
         raise InputError(
             "the sample has no candidate_labels", hint="give a list, or names separated by commas"

@@ -169,8 +169,8 @@ def encode_texts(
         InputError: A text is longer than the model takes.
     """
     tokenizer = model.tokenizer
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:  # padding is masked, so any token will do
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.sep_token or tokenizer.unk_token
     if PIPELINE in case.options:
         return _encode_call(model, case, texts, options)
     length = case.options.get("max_tokens") or max_tokens(model)
@@ -231,13 +231,27 @@ def check_positions(model: ModelFolder, length: int) -> None:
         )
 
 
+def check_filled(case: Case, *fields: str) -> None:
+    """Checks that no sample of a call has an empty field where ``pipeline()`` refuses it.
+
+    Raises:
+        InputError: A field is empty.
+    """
+    if PIPELINE not in case.options:
+        return
+    for field in fields:
+        if any(not sample[field] for sample in case.samples):
+            raise InputError(f"{field} is empty", hint=f"give a {field}")
+
+
 def _call_tokenizer(
     tokenizer: Tokenizer, texts: Sequence[SampleValue], options: dict[str, CallOption]
 ) -> TokenizerOutput:
     try:
         return tokenizer(*texts, **options)
-    except Exception as error:
-        if type(error) is not Exception:  # the library tokenizers has no class of its own
+    except BaseException as error:
+        # The library tokenizers has no class of its own; what it did not foresee is no Exception.
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         raise InputError(
             f"the tokenizer refuses a text: {error}",
