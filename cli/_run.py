@@ -42,6 +42,7 @@ _HINTS = {
 }
 """Faults of the system, of which an ``OSError`` may name no file -> what to do."""
 
+_TRACEBACK = "\nTraceback (most recent call last):"
 _MAX_PATH_CHARACTERS = 200
 _MAX_CAUSE_CHARACTERS = 2000
 
@@ -146,6 +147,9 @@ def report_error(text: str, values: dict[str, Any], *, as_json: bool) -> None:
         with suppress(OutputError, BrokenPipeError):
             print_json(values)
             return
+    if os.environ.get("EQUIPOISE_TRACEBACK") != "1":
+        # The failure of a worker process has the process's own traceback, for logs and reports.
+        text = text.partition(_TRACEBACK)[0]
     echo(f"error: {text}", err=True)
 
 

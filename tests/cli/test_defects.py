@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from equipoise.cli import main
+from equipoise.convert.core.errors import WorkerError
 from equipoise.fixtures.synthetic import write_small_bert, write_tensors
 
 ESCAPE = "\x1b[2J\x9b31m\u202eevil"
@@ -153,3 +154,16 @@ def test_json_of_a_defect_has_its_parts(
         "message": "cannot go on: Too many open files",
         "hint": "allow more open files (`ulimit -n`), then run it again",
     }
+
+
+def test_no_traceback_of_a_worker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A failure in a worker process is one message; its traceback is for those who ask."""
+    error = WorkerError("'run' failed: ValueError: no\nTraceback (most recent call last):\n  x")
+    break_inspect(monkeypatch, error)
+    assert main.run(["inspect", "x"]) == 2
+    assert capsys.readouterr().err == "error: 'run' failed: ValueError: no\n"
+    monkeypatch.setenv("EQUIPOISE_TRACEBACK", "1")
+    main.run(["inspect", "x"])
+    assert "Traceback" in capsys.readouterr().err

@@ -122,7 +122,7 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
     target = resolve_target(request.target)
     with ExitStack() as stack:
         processes = pool or stack.enter_context(WorkerPool())
-        check_text_options(target, request.options, processes.interpreters)
+        check_text_options(target, request.options, request.sizes, processes.interpreters)
         check_target(target, request.options, processes.interpreters)
         check_dynamic(target, request.dynamic)
         check_layout(request.options, request.request.precision)

@@ -76,7 +76,10 @@ class TokenizerJudgement:
 
 
 def check_text_options(
-    target: Target, options: Mapping[str, object], interpreters: Mapping[str, str]
+    target: Target,
+    options: Mapping[str, object],
+    sizes: Mapping[str, int],
+    interpreters: Mapping[str, str],
 ) -> None:
     """Checks that a target can have a program that takes texts, and that its operators are installed.
 
@@ -95,6 +98,12 @@ def check_text_options(
         raise InputError(
             "transformers.js tokenizes in JavaScript, and its runtime lacks the operators of a tokenizer",
             hint="leave out --with-tokenizer or --layout transformers.js",
+        )
+    if sizes:
+        raise InputError(
+            "texts have any number of tokens, and a program of a fixed size takes one",
+            found=", ".join(f"--{name} {size}" for name, size in sizes.items()),
+            hint="leave out --with-tokenizer, or the sizes",
         )
     needed = TEXT_TARGETS[target.name]
     is_here = find_interpreter(target.name, interpreters) == Path(executable)

@@ -277,10 +277,11 @@ class ModelFolder:
 
 
 def follow_tokenizer_file(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
-    """Returns a tokenizer of SentencePiece's kind with the rules of the folder's ``tokenizer.json``, if it has one.
+    """Returns a tokenizer with the rules of the folder's ``tokenizer.json``, if it has one.
 
-    Transformers 5 builds several of these (T5, LLaMA, NLLB, mBART-50 ...) from their vocabulary alone: what the file
-    says of prefixes, normalization and pieces is lost, and a text gets other tokens than in transformers 4.57.6.
+    Transformers 5 builds several of these (BERT, T5, LLaMA, NLLB, mBART-50 ...) from their vocabulary alone: what the file
+    says of special tokens around a text, prefixes and pieces is lost, and a text gets other tokens than in transformers 4.57.6. The normalizer
+    of WordPiece stays: settings such as ``do_lower_case`` go before the file, in both versions.
 
     Args:
         tokenizer: As transformers made it; tokens that it adds stay.
@@ -302,8 +303,11 @@ def follow_tokenizer_file(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
     is_sentencepiece = type(rules.model).__name__ == "Unigram" or bool(
         getattr(rules.model, "byte_fallback", False)
     )
-    if not is_sentencepiece:
-        return tokenizer  # settings such as do_lower_case go before the file, in both versions
+    is_wordpiece = type(rules.model).__name__ == "WordPiece"
+    if not is_sentencepiece and not is_wordpiece:
+        return tokenizer  # byte-level BPE is read from the file in both versions
+    if is_wordpiece and tokenizer._tokenizer.normalizer is not None:
+        rules.normalizer = tokenizer._tokenizer.normalizer
     vocabulary = rules.get_vocab()
     missing = [
         AddedToken(str(token), special=token.special, normalized=token.normalized)

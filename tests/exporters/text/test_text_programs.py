@@ -295,6 +295,7 @@ def write_wrong(wrong: Path, arguments: dict[str, str]) -> dict[str, Any]:
             (str(CLASSIFIER), "--to", "onnx", "--layout", "transformers.js"),
             "tokenizes in JavaScript",
         ),
+        ((str(CLASSIFIER), "--to", "onnx", "--batch", "2"), "texts have any number of tokens"),
         ((str(TASKS / "fill-mask"), "--to", "onnx"), "the answer of fill-mask is more"),
     ],
 )
