@@ -150,7 +150,9 @@ def command(
     from equipoise.validators.core.precision import PRECISIONS
     from equipoise.validators.core.request import Request
     from equipoise.validators.export.export import ExportRequest, export_model
+    from equipoise.validators.export.targets import resolve_target
 
+    resolve_target(target)  # says first what is misspelt
     precision = PRECISIONS[dtype]
     sizes = {"batch": batch, "sequence": sequence}
     with (

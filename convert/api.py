@@ -12,6 +12,7 @@ from equipoise.convert.conversion.execute import Progress, execute
 from equipoise.convert.conversion.manifest import Manifest
 from equipoise.convert.conversion.plan_types import Plan
 from equipoise.convert.conversion.planner import plan
+from equipoise.convert.conversion.routes import find_format
 
 
 class PlanOptions(TypedDict, total=False):
@@ -50,6 +51,7 @@ def plan_conversion(
     **options: Unpack[PlanOptions],
 ) -> Plan:
     """Opens a source and plans its conversion; reads headers only. See :func:`convert` for the options."""
+    find_format(to)  # says first what is misspelt
     path = resolve_source(source, revision, layout=layout, variant=variant)
     checkpoint = open_checkpoint(
         path,

@@ -64,8 +64,11 @@ def run_pipeline(
         task, folder, backend=backend, companions=companions, device=device, workers=workers,
         threads=threads, tell=tell,
     ) as pipeline:  # fmt: skip
-        samples = parse_inputs(pipeline.task, pipeline.model, inputs)
-        return pipeline(samples, **(options or {}))
+        fields = pipeline.task.samples(pipeline.model)[0]
+        given = {name: value for name, value in (options or {}).items() if name in fields}
+        samples = parse_inputs(pipeline.task, pipeline.model, inputs, given)
+        rest = {name: value for name, value in (options or {}).items() if name not in given}
+        return pipeline(samples, **rest)
 
 
 class TaskPipeline:

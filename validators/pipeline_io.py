@@ -20,9 +20,14 @@ _LIST_FIELDS = ("candidate_labels", "video")
 
 
 def parse_inputs(
-    task: Task, model: ModelFolder, inputs: Sequence[str | Mapping[str, SampleValue]]
+    task: Task,
+    model: ModelFolder,
+    inputs: Sequence[str | Mapping[str, SampleValue]],
+    given: Mapping[str, SampleValue] | None = None,
 ) -> list[Sample]:
     """Reads samples from a command line.
+
+    Fields in ``given`` are those of every sample, as ``candidate_labels`` of a call of ``pipeline()``; the inputs are the others.
 
     A text that starts with ``{`` is a JSON object, and ``[{"role": ...}, ...]`` is a chat. If a sample of the task has one field, each text is a
     sample; else the texts are the fields of one sample, in their order or as ``name=value``.
@@ -30,7 +35,21 @@ def parse_inputs(
     Raises:
         InputError: Their number or a name does not fit the task.
     """
-    fields = list(task.samples(model)[0])
+    same = {
+        name: _parse_field(name, value) if isinstance(value, str) else value
+        for name, value in (given or {}).items()
+    }
+    return [{**same, **one} for one in _parse_fields(task, model, inputs, same)]
+
+
+def _parse_fields(
+    task: Task,
+    model: ModelFolder,
+    inputs: Sequence[str | Mapping[str, SampleValue]],
+    same: Mapping[str, SampleValue],
+) -> list[Sample]:
+    """Reads those fields of samples that are not the same in all."""
+    fields = [name for name in task.samples(model)[0] if name not in same]
     objects = [_parse_object(item) for item in inputs]
     if all(item is not None for item in objects):
         return [item for item in objects if item is not None]

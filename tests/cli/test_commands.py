@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from equipoise.convert import open_checkpoint
 from equipoise.fixtures.synthetic import write_small_bert, write_tensors
@@ -193,3 +194,11 @@ def test_a_file_alone_is_compared_with_the_other_sides_config(
     assert outcome.code == 0, outcome.err
     assert "note: B has no config.json; the one of A serves both" in outcome.out
     assert len(open_checkpoint(alone)) == 42
+
+
+@pytest.mark.parametrize(("command", "name"), [("export", "onxx"), ("convert", "onxx")])
+def test_a_misspelt_format_is_said_first(command: str, name: str, cli: Callable[..., Any]) -> None:
+    outcome = cli(command, "there/is/none", "out", "--to", name)
+    assert outcome.code == 2
+    assert name in outcome.err
+    assert "there/is/none" not in outcome.err

@@ -318,3 +318,19 @@ def test_tokens_are_those_of_the_tokenizer_file() -> None:
     rules = Tokenizer.from_file(str(folder / "tokenizer.json"))
     text = "translate English to German: The cat sees a dog."
     assert ModelFolder(folder).tokenizer(text)["input_ids"] == rules.encode(text).ids
+
+
+def test_a_field_of_the_sample_as_an_option(workers: WorkerPool) -> None:
+    """`candidate_labels` may be given as an option, as in a call of pipeline(): a list, or names between commas."""
+    model = ROOT / "tasks" / "zero-shot-classification"
+    sample = {"text": "The owl flies.", "candidate_labels": ["bird", "fish"]}
+    expected = run_pipeline("zero-shot-classification", model, [sample], workers=workers)
+    for labels in (["bird", "fish"], "bird, fish"):
+        found = run_pipeline(
+            "zero-shot-classification",
+            model,
+            ["The owl flies."],
+            workers=workers,
+            options={"candidate_labels": labels},
+        )
+        assert found == expected
