@@ -115,8 +115,11 @@ def output_shapes(model: ExportableModel) -> dict[str, list[int | str]]:
         longer: dict[str, TorchTensor] = {}
         with suppress(Exception):  # whatever a model raises for a size that it does not take
             longer = run_example(replace(model, tensors=tensors))
-        for name, value in longer.items():
-            for axis, (before, after) in enumerate(zip(example[name], value.shape, strict=True)):
+        # A model may return an output for each row of a batch: those of the example are described.
+        for name in example.keys() & longer.keys():
+            for axis, (before, after) in enumerate(
+                zip(example[name], longer[name].shape, strict=False)
+            ):
                 if after == before + 1:
                     shapes[name][axis] = symbol
     return shapes
