@@ -25,18 +25,19 @@ _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
 """ONNX Runtime's names of dtypes that differ from NumPy's."""
 
 
-def write_tokenizer(spec: str, path: str) -> dict[str, Any]:
-    """Writes a tokenizer as a program, without truncation.
+def write_tokenizer(spec: str, path: str, limit: int | None = None) -> dict[str, Any]:
+    """Writes a tokenizer as a program.
 
     Args:
         spec: A file with the fields of a :class:`TokenizerSpec`.
         path: The file to write.
+        limit: Most tokens of a text; None without a limit.
 
     Returns:
         ``tokens``, those that the tokenizer finds before anything else; or ``reason``, why there can be no such program.
     """
     try:
-        maker = _read(spec)
+        maker = replace(_read(spec), max_length=limit)
         if Path(path).suffix == ".onnx":
             write_tokenizer_program(maker, Path(path))
         else:

@@ -7,16 +7,19 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-pytest.importorskip("onnxruntime_extensions")
-pytest.importorskip("tensorflow_text")
+for name in ("onnxruntime_extensions", "tensorflow_text"):
+    # Neither is imported here: each wants a process without the other's libraries.
+    if find_spec(name) is None:
+        pytest.skip(f"needs {name}", allow_module_level=True)
 
 from equipoise.convert.core.errors import InputError
 from equipoise.exporters.target import find_target
@@ -28,7 +31,7 @@ from equipoise.validators.core.request import Request
 from equipoise.validators.export import text_program
 from equipoise.validators.export.export import ExportRequest, export_model
 from equipoise.validators.export.hard_texts import character_texts, hard_texts
-from equipoise.validators.export.text_worker import run_program
+from equipoise.validators.export.text_program import WORKER_MODULE
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.pipeline import run_pipeline
 from equipoise.validators.runtime.process import WorkerPool
@@ -69,15 +72,29 @@ def spec_of(name: str) -> TokenizerSpec:
     return read_tokenizer(tokenizer_of(name))
 
 
-def write(maker: RowMaker, folder: Path, target: str) -> Path:
-    """Writes a tokenizer as a program of a target."""
-    if target == "onnx":
-        write_tokenizer_program(maker, folder / "tokenizer.onnx")
-        return folder / "tokenizer.onnx"
-    from equipoise.exporters.text.tensorflow_program import save_tokenizer
+class Programs:
+    """Writes tokenizers as programs of a target and runs them, in worker processes as an export does."""
 
-    save_tokenizer(maker, folder / "tokenizer")
-    return folder / "tokenizer"
+    def __init__(self, workers: WorkerPool, folder: Path, target: str) -> None:
+        self._workers, self._folder, self._target = workers, folder, target
+
+    def write(self, spec: TokenizerSpec, limit: int | None = None) -> str:
+        """Writes a tokenizer; returns the program."""
+        file = self._folder / "spec.json"
+        file.write_text(json.dumps(asdict(spec)))
+        path = str(self._folder / ("tokenizer.onnx" if self._target == "onnx" else "tokenizer"))
+        arguments = {"spec": str(file), "path": path, "limit": limit}
+        found = self._workers.get("pytorch").call(WORKER_MODULE, "write_tokenizer", **arguments)
+        assert found == {"tokens": [one.content for one in spec.added_tokens]}
+        return path
+
+    def run(self, path: str, texts: Sequence[str]) -> dict[str, Any]:
+        """Runs a program on texts."""
+        worker = self._workers.get(self._target)
+        found: dict[str, Any] = worker.call(
+            WORKER_MODULE, "run_program", path=path, texts=list(texts)
+        )
+        return found
 
 
 @pytest.mark.parametrize(
@@ -87,29 +104,30 @@ def write(maker: RowMaker, folder: Path, target: str) -> Path:
         *((name, "saved-model") for name, kind in SUPPORTED.items() if kind != "BPE"),
     ],
 )
-def test_tokens(name: str, target: str, tmp_path: Path) -> None:
+def test_tokens(name: str, target: str, workers: WorkerPool, tmp_path: Path) -> None:
     """Padded rows of a whole list of hard texts, truncated ones too, and no texts at all."""
     spec = spec_of(name)
     assert spec.kind == SUPPORTED[name]
     limit = 37
-    path = write(RowMaker(spec, text_encoder(spec), limit), tmp_path, target)
+    programs = Programs(workers, tmp_path, target)
+    path = programs.write(spec, limit)
     tokenizer = tokenizer_of(name)
     texts = hard_texts(one.content for one in spec.added_tokens)
     assert len(texts) > 140
     expected = tokenizer(texts, padding=True, truncation=True, max_length=limit)
-    found = run_program(str(path), texts)
+    found = programs.run(path, texts)
     for index, text in enumerate(texts):
         assert found["attention_mask"][index] == expected["attention_mask"][index], ascii(text)
         kept = np.array(expected["attention_mask"][index], bool)
         row, wanted = (np.array(one["input_ids"][index])[kept] for one in (found, expected))
         assert row.tolist() == wanted.tolist(), ascii(text)
     assert found["input_ids"] == expected["input_ids"]
-    assert run_program(str(path), [])["input_ids"] == []
+    assert programs.run(path, [])["input_ids"] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("splits", [False, True])
-def test_table_of_sentencepiece(splits: bool, tmp_path: Path) -> None:
+def test_table_of_sentencepiece(splits: bool, workers: WorkerPool, tmp_path: Path) -> None:
     """SentencePiece's own normalization (NFKC and more), in `tokenizer.json` as T5 and XLM-RoBERTa have it, on every character."""
     sentencepiece = pytest.importorskip("sentencepiece")
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -139,23 +157,24 @@ def test_table_of_sentencepiece(splits: bool, tmp_path: Path) -> None:
     )
     tokenizer.add_special_tokens(["<mask>"])
     spec = TokenizerSpec(tokenizer.to_str(), (), (), 0, pads_left=False)
-    path = tmp_path / "tokenizer.onnx"
-    write_tokenizer_program(RowMaker(spec, text_encoder(spec)), path)
+    programs = Programs(workers, tmp_path, "onnx")
+    path = programs.write(spec)
     texts = [*hard_texts(["<mask>"]), *("".join(parts) for parts in character_texts())]
-    found = run_program(str(path), texts)
+    found = programs.run(path, texts)
     for text, row, mask in zip(texts, found["input_ids"], found["attention_mask"], strict=True):
         assert row[: sum(mask)] == tokenizer.encode(text).ids, ascii(text)[:2000]
 
 
 @pytest.mark.parametrize("target", ["onnx", "saved-model"])
-def test_padding_at_the_left(target: str, tmp_path: Path) -> None:
+def test_padding_at_the_left(target: str, workers: WorkerPool, tmp_path: Path) -> None:
     """A tokenizer that pads at the left is followed."""
     tokenizer = ModelFolder(CLASSIFIER).tokenizer
     tokenizer.padding_side = "left"
     spec = read_tokenizer(tokenizer)
-    path = write(RowMaker(spec, text_encoder(spec)), tmp_path, target)
+    programs = Programs(workers, tmp_path, target)
+    path = programs.write(spec)
     texts = ["a", "a wonderful film, and more"]
-    assert run_program(str(path), texts) == {
+    assert programs.run(path, texts) == {
         name: value
         for name, value in tokenizer(texts, padding=True).items()
         if name != "token_type_ids"
