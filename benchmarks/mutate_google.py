@@ -16,13 +16,13 @@ import json
 import re
 import tempfile
 import tomllib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from mutate_specs import (  # isort: skip - scripts in the same folder, not a package
+    print_by_kind,
     Mutant,
     layout_mutants,
     replace_value,
@@ -65,15 +65,7 @@ def main() -> None:
         if found["planted"]:
             print(spec.model_type, found["planted"], found["missed"], flush=True)
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-    planted: Counter[str] = Counter()
-    caught: Counter[str] = Counter()
-    for one in results.values():
-        for kind, (count, noticed) in one["by_kind"].items():
-            planted[kind] += count
-            caught[kind] += noticed
-    for kind, count in planted.most_common():
-        print(f"| {kind} | {count} | {caught[kind]} |")
-    print(f"| all | {planted.total()} | {100 * caught.total() / planted.total():.2f} % |")
+    print_by_kind(results)
 
 
 def _try_mutants(file: Path, most: int) -> dict[str, Any]:

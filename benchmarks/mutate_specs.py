@@ -74,19 +74,21 @@ def main() -> None:
         results[file.stem] = _try_mutants(file, options.most)
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
         print(file.stem, results[file.stem]["planted"], results[file.stem]["missed"], flush=True)
-    kinds = Counter(
-        {kind: 0 for one in results.values() for kind in one["by_kind"]},
-    )
+    print_by_kind(results)
+
+
+def print_by_kind(results: dict[str, Any]) -> None:
+    """Prints a row for each kind of mistake, how many were planted, how many noticed, and the share, and a row for all."""
+    planted: Counter[str] = Counter()
     caught: Counter[str] = Counter()
     for one in results.values():
-        for kind, (planted, found) in one["by_kind"].items():
-            kinds[kind] += planted
-            caught[kind] += found
-    for kind, planted in kinds.most_common():
-        print(f"| {kind} | {planted} | {caught[kind]} | {100 * caught[kind] / planted:.1f} % |")
-    print(
-        f"| all | {kinds.total()} | {caught.total()} | {100 * caught.total() / kinds.total():.2f} % |"
-    )
+        for kind, (count, noticed) in one["by_kind"].items():
+            planted[kind] += count
+            caught[kind] += noticed
+    rows = [*planted.most_common(), ("all", planted.total())]
+    for kind, count in rows:
+        noticed = caught.total() if kind == "all" else caught[kind]
+        print(f"| {kind} | {count} | {noticed} | {100 * noticed / count:.2f} % |")
 
 
 def _try_mutants(file: Path, most: int) -> dict[str, Any]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 EXIT_OK = 0
 EXIT_DIFFERENCE = 1
 EXIT_BAD_INPUT = 2
-EXIT_NOT_RUN = 3
+EXIT_BACKEND_FAILED = 3
+"""A backend failed, nothing was compared, or a time limit was exceeded."""
 EXIT_DEFECT = 70
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED_PIPE = 141

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from equipoise.validators.runtime.process import WorkerPool
 
-EXIT_BACKEND_FAILED = 3
-"""Exit code: a backend failed."""
 SECONDS_BETWEEN_LINES = 10
 """How often progress is printed where stderr is no terminal."""
 

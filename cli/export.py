@@ -188,8 +188,7 @@ def command(
                 ways=_validation.split_names(ways),
                 options={
                     "opset": opset,
-                    # The program from texts shares the weights that lie outside of the program from tokens.
-                    "external": external_data or (with_tokenizer and target == "onnx"),
+                    "external": external_data,
                     "max_shard_size": max_shard_size,
                     "merged": merged,
                     "optimize": optimize,

@@ -26,11 +26,11 @@ from equipoise.cli._output import (
     printing,
 )
 from equipoise.cli._run import (
+    EXIT_BACKEND_FAILED,
     EXIT_BAD_INPUT,
     EXIT_CLOSED_PIPE,
     EXIT_DEFECT,
     EXIT_INTERRUPTED,
-    EXIT_NOT_RUN,
     as_equipoise_error,
     report_defect,
     report_error,
@@ -134,7 +134,7 @@ def run(arguments: Sequence[str], *, pool: WorkerPool | None = None) -> int:
     except TotalTimeOver as over:
         values = {"error": "LimitError", "message": str(over)}
         report_error(str(over), values, as_json="--json" in arguments)
-        return EXIT_NOT_RUN
+        return EXIT_BACKEND_FAILED
     except click.Abort:  # raised by click for Ctrl-C and the end of input
         echo("interrupted; the same command resumes what it can", err=True)
         return EXIT_INTERRUPTED

@@ -107,7 +107,7 @@ def _code(found: list[ModelRow], *, strict: bool) -> int:
 
     codes = {exit_code(line.report, strict=strict) for line in found if line.report}
     if any(line.error for line in found):
-        codes.add(_validation.EXIT_BACKEND_FAILED)
+        codes.add(_run.EXIT_BACKEND_FAILED)
     return (
         _run.EXIT_DIFFERENCE if _run.EXIT_DIFFERENCE in codes else max(codes, default=_run.EXIT_OK)
     )

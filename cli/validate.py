@@ -199,4 +199,4 @@ def exit_code(found: Report, *, strict: bool) -> int:
         if result.verdict is Verdict.DIVERGED or is_safe:
             return _run.EXIT_DIFFERENCE
     failed = not ran or any(result.verdict is Verdict.FAILED for result in ran)
-    return _validation.EXIT_BACKEND_FAILED if failed else _run.EXIT_OK
+    return _run.EXIT_BACKEND_FAILED if failed else _run.EXIT_OK

@@ -22,9 +22,8 @@ from equipoise.exporters.patches.recurrences import patch_recurrences
 from equipoise.exporters.patches.vilt import patch_vilt
 from equipoise.exporters.target import ExportableModel, SupportsKvCache, find_target
 from equipoise.exporters.wrap_model import (
+    describe_outputs,
     forward_parameters,
-    output_shapes,
-    run_example,
     with_named_io,
 )
 
@@ -97,14 +96,9 @@ def _write_program(
     """Writes one forward pass as a program."""
     exportable = exportable_model(request, model, tensors)
     report = find_target(request.target).make(request.way, exportable, Path(request.output))
-    if "outputs" in report or "graph_outputs" in report:
-        return {"inputs": list(tensors), **report}
-    shapes = output_shapes(exportable)
-    outputs = {
-        name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": shapes[name]}
-        for name, value in run_example(exportable).items()
-    }
-    return {"inputs": list(tensors), "outputs": outputs, **report}
+    if "graph_outputs" not in report:
+        report = {**report, "outputs": describe_outputs(exportable)}
+    return {"inputs": list(tensors), **report}
 
 
 def _write_cache_graphs(

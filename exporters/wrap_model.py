@@ -99,14 +99,14 @@ def run_example(model: ExportableModel) -> dict[str, TorchTensor]:
     return outputs
 
 
-def output_shapes(model: ExportableModel) -> dict[str, list[int | str]]:
-    """Returns the dimensions of the outputs by name: an axis that grows with a dynamic axis of the inputs has that axis's name.
+def describe_outputs(model: ExportableModel) -> dict[str, dict[str, Any]]:
+    """Returns dtype and shape of the outputs by name: an axis that grows with a dynamic axis of the inputs has that axis's name.
 
     Each dynamic axis is made one longer and the model is run again. Example: with a batch of 4 instead of 3 logits are
     (4, 2) instead of (3, 2), so they are ``["batch_size", 2]``. A model that takes no such inputs keeps the sizes of the example.
     """
-    example = {name: list(value.shape) for name, value in run_example(model).items()}
-    shapes: dict[str, list[int | str]] = {name: list(shape) for name, shape in example.items()}
+    example = run_example(model)
+    shapes: dict[str, list[int | str]] = {name: list(one.shape) for name, one in example.items()}
     for symbol in sorted({one for axes in model.axes.values() for one in axes.values()}):
         tensors = {
             name: _longer(value, [axis for axis, one in model.axes[name].items() if one == symbol])
@@ -117,12 +117,14 @@ def output_shapes(model: ExportableModel) -> dict[str, list[int | str]]:
             longer = run_example(replace(model, tensors=tensors))
         # A model may return an output for each row of a batch: those of the example are described.
         for name in example.keys() & longer.keys():
-            for axis, (before, after) in enumerate(
-                zip(example[name], longer[name].shape, strict=False)
-            ):
+            sizes = zip(example[name].shape, longer[name].shape, strict=False)
+            for axis, (before, after) in enumerate(sizes):
                 if after == before + 1:
                     shapes[name][axis] = symbol
-    return shapes
+    return {
+        name: {"dtype": str(one.dtype).removeprefix("torch."), "shape": shapes[name]}
+        for name, one in example.items()
+    }
 
 
 def _longer(tensor: TorchTensor, axes: Sequence[int]) -> TorchTensor:

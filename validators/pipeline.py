@@ -64,10 +64,11 @@ def run_pipeline(
         task, folder, backend=backend, companions=companions, device=device, workers=workers,
         threads=threads, tell=tell,
     ) as pipeline:  # fmt: skip
-        fields = pipeline.task.samples(pipeline.model)[0]
-        given = {name: value for name, value in (options or {}).items() if name in fields}
+        rest = dict(options or {})
+        # A task makes its samples, pictures among them, to say which fields they have.
+        fields = pipeline.task.samples(pipeline.model)[0] if rest else ()
+        given = {name: rest.pop(name) for name in fields if name in rest}
         samples = parse_inputs(pipeline.task, pipeline.model, inputs, given)
-        rest = {name: value for name, value in (options or {}).items() if name not in given}
         return pipeline(samples, **rest)
 
 

@@ -25,7 +25,7 @@ from equipoise.convert.checkpoints.matching import (
     match_class,
 )
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, SpecError
-from equipoise.convert.layouts import COMPLETE_LAYOUTS, is_plugin, layout_names
+from equipoise.convert.layouts import layout_names, may_hold_any_class
 
 _HEADS_IGNORED_ON_LOADING = frozenset((
     "pooler", "predictions", "cls", "lm_head", "sop_classifier", "generator_predictions", "generator_lm_head",
@@ -169,15 +169,13 @@ class _ClassSearch:
             # The metadata of a safetensors file can be wrong or absent; the tensor names cannot.
             layouts = tuple(dict.fromkeys((*layouts, *every)))
         known = {name for entry in self.spec.classes.values() for name in entry.names}
-        return tuple(
-            one for one in layouts if one in known or one in COMPLETE_LAYOUTS or is_plugin(one)
-        )
+        return tuple(one for one in layouts if one in known or may_hold_any_class(one))
 
     def _expansions(self, layout: str) -> Iterator[Expansion]:
         """Yields the classes that a layout may have, the named ones first."""
         every = self.spec.classes_of(layout)
         for entry in sorted(every, key=lambda entry: entry not in self.named):
-            if layout in COMPLETE_LAYOUTS or layout in entry.names or is_plugin(layout):
+            if layout in entry.names or may_hold_any_class(layout):
                 yield expand(self.spec, entry, self.config)
 
     def _matches(self, layout: str, prefix: str) -> Iterator[ClassMatch]:

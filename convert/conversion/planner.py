@@ -243,7 +243,7 @@ class _Planner:
     def _check_target_has_class(self) -> None:
         layout = self.target.layout
         if layout not in self.expansion.cls.names and not is_plugin(layout):
-            self.ledger.add_problem(describe_missing_class(self.expansion, self.target.layout))
+            self.ledger.add_problem(describe_missing_class(self.expansion, layout))
 
     def _steps(self) -> list[Step]:
         """Returns one step for every group of target rules, with the source's rules composed in."""

@@ -16,7 +16,7 @@ from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.tensor import TensorRef, is_floating
 from equipoise.convert.folders.quantization import dequantization_advice
 from equipoise.convert.folders.weight_files import shard_count
-from equipoise.convert.layouts import COMPLETE_LAYOUTS, is_plugin
+from equipoise.convert.layouts import COMPLETE_LAYOUTS, may_hold_any_class
 
 _GOOGLE_NAMES = re.compile(r"(^|/)(layer_\d+|block_\d+|group_\d+|inner_group_\d+)/")
 """Layers as BERT, ALBERT, ELECTRA and T5 name them in TensorFlow 1; Keras' names have ``layer_._0``."""
@@ -233,8 +233,7 @@ def _classes_within(expansion: Expansion, layout: str) -> list[ClassSpec]:
 
 def leave_head_out(match: ClassMatch, layout: str) -> ClassMatch:
     """Returns the match of a class without head where a layout has no other; the head's tensors are ignored and noted."""
-    holds = layout in match.expansion.cls.names or layout in COMPLETE_LAYOUTS or is_plugin(layout)
-    if holds or not match.fits:
+    if layout in match.expansion.cls.names or may_hold_any_class(layout) or not match.fits:
         return match
     names = list(match.stored.values())
     for entry in _classes_within(match.expansion, layout):

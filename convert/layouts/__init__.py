@@ -47,6 +47,11 @@ def is_plugin(name: str) -> bool:
     return name in LAYOUTS.names() and not LAYOUTS.is_packaged(name)
 
 
+def may_hold_any_class(name: str) -> bool:
+    """Whether every class is tried in a layout: the three frameworks' have nearly all, and those of other packages do not list theirs."""
+    return name in COMPLETE_LAYOUTS or is_plugin(name)
+
+
 def plugin_of_metadata(declared: str) -> str | None:
     """Returns the layout of another package whose files declare themselves so in their metadata (``format``); None if there is none."""
     plugins = (name for name in LAYOUTS.names() if is_plugin(name))

@@ -12,6 +12,9 @@ from equipoise.convert.architectures import name_templates
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.architectures.spec_files import spec_names
 
+T5X_EMBEDDING = "token_embedder/embedding"
+"""Every tree of T5X has it."""
+
 
 @cache
 def known_specs(layout: str = "google") -> tuple[ArchitectureSpec, ...]:
@@ -27,6 +30,15 @@ def marked_specs(names: Collection[str], layout: str = "google") -> list[Archite
     ['transfo-xl']
     """
     return [spec for spec in known_specs(layout) if has_marks(spec, names, layout)]
+
+
+def t5x_layout(names: Collection[str]) -> str | None:
+    """Returns the layout of a tree of T5X, with or without scanned layers; None for any other tree."""
+    # Architecture files are read only for what looks like T5X.
+    if not any(name.endswith(T5X_EMBEDDING) for name in names):
+        return None
+    layouts = (one for one in ("t5x", "t5x-scanned") if marked_specs(names, one))
+    return next(layouts, None)
 
 
 def has_marks(spec: ArchitectureSpec, names: Collection[str], layout: str = "google") -> bool:

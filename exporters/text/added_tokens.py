@@ -9,6 +9,8 @@ text itself contains become others of another private-use plane first, which no 
 
 from __future__ import annotations
 
+import re
+
 from equipoise.exporters.text.graph_builder import FIRST_MARK, TextBuilder, Value
 from equipoise.exporters.text.tokenizer_spec import AddedToken, TokenizerSpec
 
@@ -19,7 +21,6 @@ WHITE_SPACE = (
 )
 """Unicode's ``White_Space``, which the library tokenizers strips and splits at; RE2's ``\\s`` is ASCII alone."""
 _STRANGER = "\U00100000"
-_SPECIAL = r"\.+*?()|[]{}^$"
 
 
 def mark_of(position: int) -> str:
@@ -68,8 +69,4 @@ def pattern_of(tokens: list[AddedToken] | tuple[AddedToken, ...]) -> str:
     >>> pattern_of([AddedToken("[SEP]", 2), AddedToken("<s>", 0)])
     '\\[SEP\\]|<s>'
     """
-    return "|".join(_escape(token.content) for token in tokens)
-
-
-def _escape(text: str) -> str:
-    return "".join(f"\\{one}" if one in _SPECIAL else one for one in text)
+    return "|".join(re.escape(token.content) for token in tokens)

@@ -7,6 +7,7 @@ own of what punctuation is. Their rules look at one character at a time; so one 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
@@ -16,7 +17,6 @@ from equipoise.exporters.text.tokenizer_spec import unsupported
 
 _SEPARATOR = "xqx"
 _BLOCK = 1 << 12
-_LAST = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
 
 Rewriter = Callable[[str], str]
@@ -90,7 +90,7 @@ def _sorted_by_kind(results: Iterable[tuple[str, str]]) -> CharacterRules:
 
 def _all_characters() -> list[str]:
     """Returns all characters but surrogates and marks."""
-    points = range(_LAST + 1)
+    points = range(sys.maxunicode + 1)
     return [chr(one) for one in points if one not in _SURROGATES and one not in MARK_POINTS]
 
 

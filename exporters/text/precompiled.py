@@ -9,6 +9,7 @@ with an entry of their own, clusters whose first character has one, single chara
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -26,7 +27,6 @@ _PREPENDED = "".join(
     map(chr, (*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD))
 )
 """Signs of format that belong to the character after them."""
-_LAST = 0x10FFFF
 _SHORT_BYTES = 6
 """Clusters of fewer bytes are looked up as a whole."""
 
@@ -96,13 +96,15 @@ def _controls() -> tuple[str, ...]:
 
 
 def _of_categories(*names: str) -> tuple[str, ...]:
-    points = range(_LAST + 1)
+    points = range(sys.maxunicode + 1)
     return tuple(chr(one) for one in points if unicodedata.category(chr(one)) in names)
 
 
 def _short_clusters() -> Iterator[str]:
     """Yields letters with accents, taken apart at once or step by step, that are short enough to be looked up as a whole."""
-    known = [(chr(point), unicodedata.decomposition(chr(point))) for point in range(_LAST + 1)]
+    known = [
+        (chr(point), unicodedata.decomposition(chr(point))) for point in range(sys.maxunicode + 1)
+    ]
     canonical = {one: parts for one, parts in known if parts and not parts.startswith("<")}
     accents = {
         unicodedata.normalize("NFD", one): one for one in canonical if unicodedata.combining(one)

@@ -76,9 +76,9 @@ def write_text_program(
     builder = GraphBuilder(_PREFIX)
     ids, mask = add_token_rows(builder, maker, TEXT_INPUT)
     _feed(builder, model, ids, mask)
-    outputs = [helper.make_tensor_value_info(TEXT_INPUT, TensorProto.STRING, ["batch_size"])]
+    text = helper.make_tensor_value_info(TEXT_INPUT, TensorProto.STRING, ["batch_size"])
     model.graph.ClearField("input")
-    model.graph.input.extend(outputs)
+    model.graph.input.append(text)
     nodes = [*builder.nodes, *model.graph.node]
     answers = []
     if answer is not None:

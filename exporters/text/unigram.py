@@ -7,6 +7,7 @@ included, where those of ``spiece.model`` are shifted in XLM-RoBERTa and end bef
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -93,7 +94,7 @@ class Unigram:
         text = mark_added_tokens(builder, self.spec, text)
         for step in self.spec.normalizers:
             if step["type"] == "Replace" and "String" in step["pattern"]:
-                found = _literal(str(step["pattern"]["String"]))
+                found = re.escape(str(step["pattern"]["String"]))
                 text = builder.replace(text, found, str(step["content"]))
         text = self.rules.add_to(builder, text)
         if self.precompiled:
@@ -173,7 +174,3 @@ def _normalizer(steps: list[Mapping[str, Any]]) -> Callable[[str], str]:
     empty["normalizer"] = {"type": "Sequence", "normalizers": steps}
     normalize: Callable[[str], str] = Tokenizer.from_str(json.dumps(empty)).normalizer.normalize_str
     return normalize
-
-
-def _literal(text: str) -> str:
-    return "".join(f"\\x{{{ord(one):X}}}" for one in text)

@@ -43,11 +43,11 @@ from equipoise.validators.export.targets import (
     resolve_target,
 )
 from equipoise.validators.export.text_program import (
-    TokenizerJudgement,
     add_text_program,
     check_text_options,
-    judge_tokenizer,
+    target_options,
 )
+from equipoise.validators.export.tokenizer_judgement import TokenizerJudgement, judge_tokenizer
 from equipoise.validators.judgement.results import PASSING_VERDICTS, Report, Verdict
 from equipoise.validators.models.sources import ModelSource, backend_names, name_user_paths
 from equipoise.validators.runtime.process import WorkerPool
@@ -156,7 +156,7 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
                 folder,
                 inputs,
                 patch=request.patch,
-                options=request.options,
+                options=target_options(target, request.options),
                 ways=request.ways,
                 dynamic=request.dynamic,
             )

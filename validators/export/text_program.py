@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from sys import executable
@@ -14,21 +13,22 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError, WorkerError
 from equipoise.convert.core.hints import install_hint
-from equipoise.convert.core.json_values import read_json
 from equipoise.exporters.artifact_files import TEXT_PROGRAM, TEXT_SAVED_MODEL, TRANSFORMERS_JS
 from equipoise.exporters.sentence.modules import split_class_name
 from equipoise.exporters.target import Target
-from equipoise.exporters.text.tokenizer_spec import read_tokenizer
 from equipoise.validators.core.types import Batch, Case
 from equipoise.validators.evaluation.context import EvaluationContext
-from equipoise.validators.export.hard_texts import character_texts, hard_texts
-from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.export.hard_texts import hard_texts
+from equipoise.validators.export.tokenizer_judgement import (
+    WORKER_MODULE,
+    TokenizerJudgement,
+    sentence_settings,
+    spec_file,
+)
 from equipoise.validators.models.positions import encoder_positions
 from equipoise.validators.runtime.interpreters import find_interpreter
 from equipoise.validators.tasks.base import load_samples
-
-WORKER_MODULE = "equipoise.validators.export.text_worker"
-"""Called in the worker processes by this name."""
+from equipoise.validators.tasks.text_classification import TextClassification
 
 
 @dataclass(frozen=True)
@@ -39,40 +39,25 @@ class TextTarget:
         program: The program in the artifact.
         library: The package with operators of tokenizers.
         extra: The extra that installs it.
+        options: Options of the target that go with it: weights outside of the program from tokens are shared.
     """
 
     program: str
     library: str
     extra: str
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 TEXT_TARGETS = {
-    "onnx": TextTarget(TEXT_PROGRAM, "onnxruntime-extensions", "onnx-text"),
+    "onnx": TextTarget(TEXT_PROGRAM, "onnxruntime-extensions", "onnx-text", {"external": True}),
     "saved-model": TextTarget(TEXT_SAVED_MODEL, "tensorflow-text", "tensorflow-text"),
 }
-TASKS = ("text-classification", "feature-extraction")
-"""Tasks whose answer is a label or a vector; the others' are made of parts of the text."""
 MAX_RELATIVE_ERROR = {"float32": 1e-5}
 """Largest difference between the program from texts and the one from tokens, relative to the largest value."""
 _HALF_PRECISION_ERROR = 1e-2
 _NO_LIMIT = 1 << 30
 """Longer limits are transformers' way to say that there is none."""
 _TEXTS_OF_MODEL = 40
-_SHOWN_TOKENS = 12
-_SHOWN_CHARACTERS = 60
-
-
-@dataclass(frozen=True)
-class TokenizerJudgement:
-    """On how many texts the tokenizer's graph gave the tokens of the model's tokenizer.
-
-    Attributes:
-        texts: Texts written by hand, with added tokens, and random.
-        characters: Characters of Unicode, each within a word and alone.
-    """
-
-    texts: int
-    characters: int
 
 
 def check_text_options(
@@ -113,39 +98,10 @@ def check_text_options(
         )
 
 
-def judge_tokenizer(context: EvaluationContext, target: Target) -> TokenizerJudgement:
-    """Makes a graph of the model's tokenizer and compares its tokens with the tokenizer's own.
-
-    Raises:
-        InputError: The task or the tokenizer is not supported, or a text gets other tokens.
-    """
-    if context.task.name not in TASKS:
-        raise InputError(
-            f"--with-tokenizer: the answer of {context.task.name} is more than labels or vectors",
-            expected=", ".join(TASKS),
-            hint="leave out --with-tokenizer",
-        )
-    _check_sentence_settings(context)
-    context.request.progress("tokenizer: making a graph of it")
-    path = context.scratch / (
-        "tokenizer.onnx" if target.name == "onnx" else "tokenizer_saved_model"
-    )
-    graph = TokenizerGraph(context, target.name, path)
-    worker = context.pool.get("pytorch")
-    spec = _spec_file(context)
-    spec.write_text(json.dumps(asdict(read_tokenizer(context.model.tokenizer))), encoding="utf-8")
-    found = worker.call(WORKER_MODULE, "write_tokenizer", spec=str(spec), path=str(path))
-    if "reason" in found:
-        raise InputError(found["reason"], hint="leave out --with-tokenizer")
-    context.request.progress("tokenizer: comparing its tokens")
-    texts = hard_texts(found["tokens"])
-    graph.compare(texts)
-    characters = 0
-    for parts in character_texts():
-        characters += len(parts)
-        if graph.first_difference(["".join(parts)]) is not None:
-            graph.compare(parts)
-    return TokenizerJudgement(len(texts), characters)
+def target_options(target: Target, options: Mapping[str, object]) -> dict[str, object]:
+    """Returns the options of an export with those that a program from texts needs."""
+    more = TEXT_TARGETS[target.name].options if options.get("with_tokenizer") else {}
+    return {**options, **more}
 
 
 def add_text_program(
@@ -182,7 +138,7 @@ def add_text_program(
     reason = context.pool.get("pytorch").call(
         WORKER_MODULE,
         "write_program",
-        spec=str(_spec_file(context)),
+        spec=str(spec_file(context)),
         program=str(program),
         path=str(path),
         limit=limit,
@@ -209,105 +165,20 @@ def add_text_program(
     }
 
 
-def _spec_file(context: EvaluationContext) -> Path:
-    return context.scratch / "tokenizer_spec.json"
-
-
 def max_text_length(context: EvaluationContext) -> int | None:
     """Returns how many tokens of a text the program reads; None: all."""
     limits = [context.model.tokenizer.model_max_length, encoder_positions(context.model)]
     if split_class_name(context.class_name)[1]:
-        limits.append(_sentence_settings(context.model).get("max_seq_length"))
+        limits.append(sentence_settings(context.model).get("max_seq_length"))
     known = [int(one) for one in limits if one and one < _NO_LIMIT]
     return min(known) if known else None
 
 
-def _sentence_settings(model: ModelFolder) -> Mapping[str, Any]:
-    path = model.path / "sentence_bert_config.json"
-    return read_json(path) if path.is_file() else {}
-
-
-def _check_sentence_settings(context: EvaluationContext) -> None:
-    """Checks that a sentence-transformers folder does nothing to its texts before they are tokenized.
-
-    Raises:
-        InputError: It changes case, or has a prompt of its own.
-    """
-    if not split_class_name(context.class_name)[1]:
-        return
-    prompts = context.model.path / "config_sentence_transformers.json"
-    settings = {
-        **_sentence_settings(context.model),
-        **(read_json(prompts) if prompts.is_file() else {}),
-    }
-    for name in ("do_lower_case", "default_prompt_name"):
-        if settings.get(name):
-            raise InputError(
-                f"--with-tokenizer: the folder's {name} changes texts before they are tokenized",
-                found=str(settings[name]),
-                hint="leave out --with-tokenizer",
-            )
-
-
 def _labels(context: EvaluationContext) -> tuple[list[str], str]:
     """Returns the names of a classifier's classes and what makes its scores; nothing for other tasks."""
-    if context.task.name != "text-classification":
+    if not isinstance(context.task, TextClassification):
         return [], "none"
-    activation = context.task.score_function(context.model)  # type: ignore[attr-defined]
-    return list(context.model.labels.values()), activation
-
-
-class TokenizerGraph:
-    """A program that only tokenizes, beside the model's tokenizer.
-
-    Args:
-        context: The model.
-        backend: The backend that runs the program.
-        path: The program.
-    """
-
-    def __init__(self, context: EvaluationContext, backend: str, path: Path) -> None:
-        self._tokenizer = context.model.tokenizer
-        self._worker = context.pool.get(backend)
-        self._path = str(path)
-
-    def compare(self, texts: Sequence[str]) -> None:
-        """Compares the tokens of texts.
-
-        Raises:
-            InputError: A text gets other tokens.
-        """
-        index = self.first_difference(texts)
-        if index is None:
-            return
-        text = texts[index]
-        raise InputError(
-            f"--with-tokenizer: the graph gives {text[:_SHOWN_CHARACTERS]!a} other tokens than the tokenizer",
-            expected=self._shown(self._expected([text])[0]),
-            found=self._shown(self._found([text])[0]),
-            hint="leave out --with-tokenizer",
-        )
-
-    def first_difference(self, texts: Sequence[str]) -> int | None:
-        """Returns the index of the first text with other tokens; None if all have the same."""
-        pairs = zip(self._expected(texts), self._found(texts), strict=True)
-        return next((index for index, (theirs, ours) in enumerate(pairs) if theirs != ours), None)
-
-    def _expected(self, texts: Sequence[str]) -> list[list[int]]:
-        found: list[list[int]] = self._tokenizer(list(texts), truncation=False)["input_ids"]
-        return found
-
-    def _found(self, texts: Sequence[str]) -> list[list[int]]:
-        """Returns the tokens that the graph gives, without padding."""
-        found = self._worker.call(WORKER_MODULE, "run_program", path=self._path, texts=list(texts))
-        return [
-            [token for token, is_token in zip(row, mask, strict=True) if is_token]
-            for row, mask in zip(found["input_ids"], found["attention_mask"], strict=True)
-        ]
-
-    def _shown(self, tokens: Sequence[int]) -> str:
-        first = self._tokenizer.convert_ids_to_tokens(list(tokens[:_SHOWN_TOKENS]))
-        return " ".join(map(ascii, first))
+    return list(context.model.labels.values()), context.task.score_function(context.model)
 
 
 def _compare_answers(

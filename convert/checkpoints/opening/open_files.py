@@ -19,7 +19,7 @@ from equipoise.convert.folders.found_files import WeightFiles
 from equipoise.convert.folders.shard_index import is_shard_index
 from equipoise.convert.folders.weight_files import layout_from_filename
 from equipoise.convert.layouts import plugin_of_metadata
-from equipoise.convert.research.marks import marked_specs
+from equipoise.convert.research.marks import marked_specs, t5x_layout
 
 LAYOUT_OF_METADATA = {
     "pt": "pytorch", "tf": "tensorflow", "flax": "flax", "mlx": "pytorch", "google": "google",
@@ -37,11 +37,6 @@ _LAYOUT_OF_CONTAINER = {
     "orbax": "flax",
 }
 """Container -> its layout; variables of a TensorFlow checkpoint may have the names of Google's code too."""
-
-_FLAX_CONTAINERS = frozenset(
-    name for name, layout in _LAYOUT_OF_CONTAINER.items() if layout == "flax"
-)
-"""Containers of trees, which T5X writes too."""
 
 INDEX_SHAPE = {"weight_map": {str: str}}
 """The shape of an index of shards."""
@@ -61,10 +56,10 @@ def layout_of(container: Container) -> str | None:
     """Returns the layout that a container, its metadata or the names of its variables imply; None if nothing does."""
     if container.metadata.get("variant") == "name-based" and marked_specs(container.tensors):
         return "google"
-    if container.format in _FLAX_CONTAINERS:
-        for layout in ("t5x", "t5x-scanned"):
-            if marked_specs(container.tensors, layout):
-                return layout
+    if _LAYOUT_OF_CONTAINER.get(container.format) == "flax" and (
+        layout := t5x_layout(container.tensors)
+    ):
+        return layout
     declared = container.metadata.get("format", "")
     found = _LAYOUT_OF_CONTAINER.get(container.format) or LAYOUT_OF_METADATA.get(declared)
     return found or (plugin_of_metadata(declared) if declared else None)

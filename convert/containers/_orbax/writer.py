@@ -18,7 +18,7 @@ from equipoise.convert.containers._orbax.tree_metadata import (
     checkpoint_metadata_text,
     tree_metadata_text,
 )
-from equipoise.convert.containers._shared.checks import check_headers
+from equipoise.convert.containers._shared.checks import check_headers, check_next, check_written
 from equipoise.convert.containers._shared.writer_context import WriterContext
 from equipoise.convert.core.arrays import Array, Shape
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
@@ -80,14 +80,12 @@ class Writer(WriterContext):
         Raises:
             ContainerError: Another tensor is next, or the bytes do not match its shape.
         """
-        due = self._headers[self._next] if self._next < len(self._headers) else None
-        if due is None or name != due.name:
-            raise ContainerError(
-                "a tensor is out of order",
-                file=self._path,
-                tensor=name,
-                expected=repr(due.name if due else None),
-            )
+        check_next(
+            name,
+            self._headers[self._next].name if self._next < len(self._headers) else None,
+            self._path,
+        )
+        due = self._headers[self._next]
         self._next += 1
         chunks = _ChunkFiller(due)
         done = 0
@@ -98,14 +96,7 @@ class Writer(WriterContext):
                 break
             for index, array in chunks.fill(view):
                 self._store(due, index, array)
-        if done != due.nbytes:
-            raise ContainerError(
-                "the bytes do not match the tensor's shape",
-                file=self._path,
-                tensor=name,
-                expected=f"{due.nbytes} bytes",
-                found=f"{done} bytes" if done < due.nbytes else "more",
-            )
+        check_written(name, done, due.nbytes, self._path)
 
     def _open(self, header: TensorHeader) -> TensorStore:
         """Opens or creates an array in the batch; what is open belongs to one batch."""

@@ -40,6 +40,32 @@ def check_name(name: str, file: Path) -> str:
     return name
 
 
+def check_next(name: str, due: str | None, file: Path) -> None:
+    """Checks that a tensor is the one that a writer expects next.
+
+    Raises:
+        ContainerError: It is another, or none is left.
+    """
+    if name != due:
+        raise ContainerError("a tensor is out of order", file=file, tensor=name, expected=repr(due))
+
+
+def check_written(name: str, done: int, nbytes: int, file: Path) -> None:
+    """Checks that a writer got as many bytes as a tensor has; it may stop at the first block beyond them.
+
+    Raises:
+        ContainerError: It got fewer or more.
+    """
+    if done != nbytes:
+        raise ContainerError(
+            "the bytes do not match the tensor's shape",
+            file=file,
+            tensor=name,
+            expected=f"{nbytes} bytes",
+            found=f"{done} bytes" if done < nbytes else "more",
+        )
+
+
 def check_shape(values: object, dtype: DType, *, file: Path, tensor: str) -> tuple[int, ...]:
     """Returns the shape as a tuple if NumPy can hold such a tensor of ``dtype``.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+from equipoise.convert.containers._shared.checks import check_next, check_written
 from equipoise.convert.containers._shared.writer_context import WriterContext
 from equipoise.convert.core.errors import ContainerError
 
@@ -59,11 +60,11 @@ class SlotFile:
         Raises:
             ContainerError: Another tensor is next, or the bytes do not match its shape.
         """
-        due = self._slots[self._next].name if self._next < len(self._slots) else None
-        if name != due:
-            raise ContainerError(
-                "a tensor is out of order", file=self._path, tensor=name, expected=repr(due)
-            )
+        check_next(
+            name,
+            self._slots[self._next].name if self._next < len(self._slots) else None,
+            self._path,
+        )
         slot = self._slots[self._next]
         self._next += 1
         room = _SegmentCutter(slot.segments)
@@ -74,14 +75,7 @@ class SlotFile:
             done += memoryview(block).nbytes
             if done > slot.nbytes:
                 break
-        if done != slot.nbytes:
-            raise ContainerError(
-                "the bytes do not match the tensor's shape",
-                file=self._path,
-                tensor=name,
-                expected=f"{slot.nbytes} bytes",
-                found=f"{done} bytes" if done < slot.nbytes else "more",
-            )
+        check_written(name, done, slot.nbytes, self._path)
 
     @property
     def finished_bytes(self) -> int:

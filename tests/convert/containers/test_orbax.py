@@ -22,6 +22,7 @@ from equipoise.convert.containers._orbax import writer as orbax_writer
 from equipoise.convert.core.errors import CheckpointError, ContainerError, InputError
 from equipoise.convert.core.tensor import TensorHeader, array_blocks
 from equipoise.convert.verify import verify
+from equipoise.exporters.weight_layout import nest_paths
 from equipoise.fixtures.synthetic import BERT_CONFIG, expand_class, make_tensors, write_small_bert
 
 GOLDEN = Path(__file__).parent / "golden" / "orbax"
@@ -48,17 +49,6 @@ def test_the_weights_of_a_train_state_are_found() -> None:
     assert checkpoint.left_out["opt_state/mu"] == "state of the optimizer"
     assert checkpoint.left_out["step"] == "counter of the training"
     assert {name.partition("/")[0] for name in checkpoint} == {"params"}
-
-
-def nested(names: dict[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, value in names.items():
-        *above, last = name.split("/")
-        place = tree
-        for key in above:
-            place = place.setdefault(key, {})
-        place[last] = value
-    return tree
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +100,7 @@ def test_orbax_restores_what_is_written(bert: Path) -> None:
 
     place = (bert / "orbax" / "orbax_checkpoint").resolve()
     stored = open_checkpoint(bert / "msgpack")
-    expected = nested({name: ref.read() for name, ref in stored.items()})
+    expected = nest_paths({name: ref.read() for name, ref in stored.items()})
     with ocp.StandardCheckpointer() as reader:
         restored = reader.restore(place)
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -142,13 +132,13 @@ def test_linen_train_states_and_nnx_states_convert(tmp_path: Path) -> None:
     (source / "config.json").write_text(json.dumps(values))
     save_file(tensors, source / "model.safetensors", {"format": "pt"})
     convert(source, tmp_path / "flax", to="flax")
-    tree = nested({one: ref.read() for one, ref in open_checkpoint(tmp_path / "flax").items()})
+    tree = nest_paths({one: ref.read() for one, ref in open_checkpoint(tmp_path / "flax").items()})
 
     state = TrainState.create(apply_fn=len, params=tree, tx=optax.adam(0.1))
     linen = tmp_path / "linen"
     with ocp.CheckpointManager(linen) as manager:
         manager.save(3, args=ocp.args.StandardSave(state))
-    variables = nested(
+    variables = nest_paths(
         {one: nnx.Param(ref.read()) for one, ref in open_checkpoint(tmp_path / "flax").items()}
     )
     variables["dropout"] = {"rngs": nnx.state(nnx.Dropout(0.5, rngs=nnx.Rngs(0)))["rngs"]}

@@ -12,12 +12,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 serialization = pytest.importorskip("flax.serialization")
+flatten_dict = pytest.importorskip("flax.traverse_util").flatten_dict
 
 from safetensors.numpy import load_file
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.api import convert
 from equipoise.convert.core.errors import CoverageError
+from equipoise.exporters.weight_layout import nest_paths
 
 pytestmark = pytest.mark.transformers
 
@@ -128,14 +130,7 @@ def scanned_tree(state: Mapping[str, Any]) -> Tree:
 
 def nested(flat: Tree) -> Tree:
     """Returns a flat tree as nested dictionaries of contiguous arrays."""
-    tree: Tree = {}
-    for name, value in flat.items():
-        *path, last = name.split("/")
-        node = tree
-        for part in path:
-            node = node.setdefault(part, {})
-        node[last] = np.ascontiguousarray(value)
-    return tree
+    return nest_paths({name: np.ascontiguousarray(value) for name, value in flat.items()})
 
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -192,8 +187,6 @@ def test_from_pytorch(case: str, tmp_path: Path) -> None:
     save_file({key: value.copy() for key, value in state.items()}, source / "model.safetensors")
     convert(source, tmp_path / "out", to=layout)
     content = (tmp_path / "out" / "flax_model.msgpack").read_bytes()
-    from flax.traverse_util import flatten_dict
-
     assert_same(flatten_dict(serialization.msgpack_restore(content), sep="/"), flat)
 
 
@@ -211,8 +204,6 @@ def test_orbax(case: str, tmp_path: Path) -> None:
     assert_same(found, {name: state[name] for name in found})
     assert len(found) >= len(state) - 3
     convert(tmp_path / "pytorch", tmp_path / "again", to=f"{layout}-orbax")
-    from flax.traverse_util import flatten_dict
-
     with checkpoint.StandardCheckpointer() as checkpointer:
         restored = checkpointer.restore(tmp_path / "again" / "orbax_checkpoint")
     assert_same(flatten_dict(restored, sep="/"), flat)

@@ -28,10 +28,9 @@ from equipoise.exporters.text.text_program import write_tokenizer_program
 from equipoise.exporters.text.token_rows import RowMaker, text_encoder
 from equipoise.exporters.text.tokenizer_spec import TokenizerSpec, read_tokenizer
 from equipoise.validators.core.request import Request
-from equipoise.validators.export import text_program
 from equipoise.validators.export.export import ExportRequest, export_model
 from equipoise.validators.export.hard_texts import character_texts, hard_texts
-from equipoise.validators.export.text_program import WORKER_MODULE
+from equipoise.validators.export.tokenizer_judgement import WORKER_MODULE, judge_tokenizer
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.pipeline import run_pipeline
 from equipoise.validators.runtime.process import WorkerPool
@@ -247,7 +246,7 @@ def test_from_texts_to_labels(
             out,
             target,
             judged=False,
-            options={"with_tokenizer": True, "external": target == "onnx"},
+            options={"with_tokenizer": True},
         ),
         workers,
     )
@@ -292,7 +291,7 @@ def test_a_wrong_graph_is_refused(
         context.pool.get("pytorch"), "call", lambda *_, **arguments: write_wrong(path, arguments)
     )
     with pytest.raises(InputError, match="other tokens than the tokenizer") as error:
-        text_program.judge_tokenizer(context, find_target("onnx"))
+        judge_tokenizer(context, find_target("onnx"))
     assert error.value.expected != error.value.found
 
 
