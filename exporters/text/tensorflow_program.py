@@ -69,9 +69,8 @@ class TensorFlowBuilder:
 
         key = (tuple(keys), tuple(values))
         if key not in self._tables:
-            with (
-                tf.init_scope()
-            ):  # outside of the function that is traced, which may be traced again
+            # Outside of the function that is traced, which may be traced again.
+            with tf.init_scope():
                 kind = "int64" if isinstance(default, int) else "string"
                 initializer = tf.lookup.KeyValueTensorInitializer(keys, values, "string", kind)
                 self._tables[key] = tf.lookup.StaticHashTable(initializer, default)
@@ -115,11 +114,10 @@ class TensorFlowRows:
         if limit is not None:
             rows = rows[:, : limit - len(spec.before) - len(spec.after)]
         count = tf.size(texts)
-        around = (
+        first, last = (
             tf.tile(tf.constant([list(tokens)], tf.int64, [1, len(tokens)]), [count, 1])
             for tokens in (spec.before, spec.after)
         )
-        first, last = around
         rows = tf.concat([first, rows, last], 1)
         if spec.pads_left:
             rows = rows[:, ::-1]
