@@ -15,7 +15,7 @@ from typing import Any
 import click
 import pytest
 
-from equipoise.cli import _run, _validation
+from equipoise.cli import _run
 from equipoise.cli.main import root
 from equipoise.validators.report.json_report import SCHEMA_VERSION
 
@@ -89,7 +89,7 @@ def test_exit_codes() -> None:
         "ok": _run.EXIT_OK,
         "difference": _run.EXIT_DIFFERENCE,
         "bad input": _run.EXIT_BAD_INPUT,
-        "backend failed": _validation.EXIT_BACKEND_FAILED,
+        "backend failed": _run.EXIT_BACKEND_FAILED,
         "interrupted": _run.EXIT_INTERRUPTED,
     }
 

@@ -130,9 +130,10 @@ class Unigram:
 
     def model(self) -> bytes:
         """Returns the SentencePiece model."""
-        from transformers.utils import sentencepiece_model_pb2_new as sentencepiece
+        # The module that transformers takes: protobuf registers one description of SentencePiece's messages a process.
+        from transformers.convert_slow_tokenizer import import_protobuf
 
-        model = sentencepiece.ModelProto()
+        model = import_protobuf().ModelProto()
         unknown = int(self.spec.model["unk_id"])
         for index, (piece, score) in enumerate(self.spec.model["vocab"]):
             is_unknown = index == unknown

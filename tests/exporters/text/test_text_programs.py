@@ -130,7 +130,7 @@ def test_table_of_sentencepiece(splits: bool, workers: WorkerPool, tmp_path: Pat
     """SentencePiece's own normalization (NFKC and more), in `tokenizer.json` as T5 and XLM-RoBERTa have it, on every character."""
     sentencepiece = pytest.importorskip("sentencepiece")
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-    from transformers.utils import sentencepiece_model_pb2_new
+    from transformers.convert_slow_tokenizer import import_protobuf
 
     sentences = tmp_path / "sentences.txt"
     words = " ".join(hard_texts(())[5:90]).split()
@@ -139,7 +139,7 @@ def test_table_of_sentencepiece(splits: bool, workers: WorkerPool, tmp_path: Pat
         input=str(sentences), model_prefix=str(tmp_path / "m"), vocab_size=400, hard_vocab_limit=False,
         normalization_rule_name="nmt_nfkc", minloglevel=2,
     )  # fmt: skip
-    model = sentencepiece_model_pb2_new.ModelProto.FromString((tmp_path / "m.model").read_bytes())
+    model = import_protobuf().ModelProto.FromString((tmp_path / "m.model").read_bytes())
     tokenizer = Tokenizer(models.Unigram([(one.piece, one.score) for one in model.pieces], 0))
     tokenizer.normalizer = normalizers.Sequence(
         [
