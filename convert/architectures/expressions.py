@@ -2,7 +2,7 @@
 
 The language is a subset of Python's expressions. Python parses them; only these node types are evaluated:
 names, dotted names, numbers, strings, lists, arithmetic, comparisons, ``and``/``or``/``not``, ``a if c else b``,
-subscripts, slices ``x[a:b]``, lists ``[f for x in y]``, and ``len``, ``min``, ``max``, ``sum``, ``int``, ``round``, ``split``. No other calls and no powers are allowed.
+subscripts, slices ``x[a:b]``, lists ``[f for x in y]``, and ``len``, ``min``, ``max``, ``sum``, ``int``, ``range``, ``round``, ``split``. No other calls and no powers are allowed.
 
 >>> evaluate("hidden_size // 2 if gated else 4", {"hidden_size": 64, "gated": True}.__getitem__)
 32
@@ -47,6 +47,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "max": max,
     "sum": sum,
     "int": int,
+    "range": lambda count: list(range(count)),
     "round": round,
     "split": lambda text, separator: str(text).split(separator),
 }

@@ -5,7 +5,10 @@ An architecture file has the table ``[keras_hub.keras]``:
     module = "keras_hub.src.models.bert.bert_backbone"     where the class is
     classes = { Model = "BertBackbone" }                   class of the architecture -> KerasHub's; the first is taken on reading
     also = ["LlamaBackbone"]                               other classes that are read as the first
-    config = { num_layers = "num_hidden_layers" }          KerasHub's field -> ours, times or plus a number; or fields by preference
+    when = "use_post_ffw_norm"                             over KerasHub's config: which architecture a class is that several have
+    config = { num_layers = "num_hidden_layers" }          KerasHub's field -> an expression over ours; or several by preference; or a
+                                                           layer of its own: { class = ..., module = ..., config = { ... } }
+    read = { image_size = "image_shape[0]" }               our field -> an expression over KerasHub's config, where it does not follow
     requires = { hidden_act = "gelu" }                     what KerasHub computes whatever a config says
     absent = ["rope_scaling"]                              what KerasHub's class cannot do
     tokenizer = { class = ..., module = ..., files = ["vocab.txt"], lowercase = true }     and its files in transformers
@@ -20,6 +23,7 @@ from typing import Any
 
 from equipoise.convert.architectures import expressions
 from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.expand import ExpressionScope
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.core.errors import ArchitectureError, SpecError
@@ -27,6 +31,8 @@ from equipoise.convert.core.framework_types import JsonValue
 
 REGISTERED_PREFIX = "keras_hub>"
 _INVERSES = {ast.Mult: operator.floordiv, ast.Add: operator.sub, ast.Sub: operator.add}
+_Table = Mapping[str, Any]
+"""A table of an architecture file."""
 
 
 def is_keras_hub_config(values: Mapping[str, JsonValue]) -> bool:
@@ -38,10 +44,11 @@ def read_keras_hub_config(config: Config) -> Config:
     """Returns the config of a preset with the fields of transformers; as it is if no architecture file knows the class.
 
     Raises:
-        ArchitectureError: A field is missing, or has a value that a backbone cannot have.
+        ArchitectureError: A field has a value that a backbone cannot have, or that transformers' class cannot.
     """
-    found = _spec_of_class(str(config.values.get("class_name")))
     own = config.values.get("config")
+    name = str(config.values.get("class_name"))
+    found = _spec_of_class(name, own) if isinstance(own, Mapping) else None
     if found is None or not isinstance(own, Mapping):
         return config
     spec, table = found
@@ -49,23 +56,23 @@ def read_keras_hub_config(config: Config) -> Config:
     values: dict[str, JsonValue] = {
         "model_type": spec.model_type,
         "architectures": [spec.classes[key].name],
-        **table.get("requires", {}),
     }
-    for field, text in table["config"].items():
-        if field in own and own[field] is not None:
-            name, value = _inverse(_first(text), own[field], spec)
-            values[name] = value
-    return Config(values, config.file, edits=values)
+    for field, value in table.get("requires", {}).items():
+        _set_field(values, field, value)
+    for field, value in _inverted_fields(table["config"], own):
+        _set_field(values, field, value)
+    for field, text in table.get("read", {}).items():
+        if (value := _evaluate_theirs(text, own)) is not None:
+            _set_field(values, field, value)
+    read = Config(values, config.file, edits=values)
+    scope = ExpressionScope(spec, read, key)
+    _check_same(dict(_fields(table["config"], scope)), own, name, config)
+    return read
 
 
 def unknown_backbone(config: Config) -> ArchitectureError:
     """Returns the error for a preset of a class that no architecture file knows."""
-    known = [
-        name
-        for model_type in spec_names()
-        if (spec := load_spec(model_type)) is not None
-        for name in spec.layouts["keras_hub"].get("keras", {}).get("classes", {}).values()
-    ]
+    known = [name for _, table in _known_tables() for name in table["classes"].values()]
     return ArchitectureError(
         f"a KerasHub preset of {config.values.get('class_name')}, which is not read",
         file=config.file,
@@ -74,40 +81,107 @@ def unknown_backbone(config: Config) -> ArchitectureError:
     )
 
 
-def _spec_of_class(name: str) -> tuple[ArchitectureSpec, Mapping[str, Any]] | None:
+def _known_tables() -> Iterator[tuple[ArchitectureSpec, _Table]]:
+    """Yields the architectures that KerasHub has, with their tables."""
     for model_type in spec_names():
         spec = load_spec(model_type)
-        table = spec.layouts["keras_hub"].get("keras") if spec is not None else None
-        if (
-            spec is not None
-            and table
-            and name in (*table["classes"].values(), *table.get("also", ()))
-        ):
+        if spec is not None and (table := spec.layouts["keras_hub"].get("keras")):
+            yield spec, table
+
+
+def _spec_of_class(
+    name: str, own: Mapping[str, JsonValue]
+) -> tuple[ArchitectureSpec, _Table] | None:
+    """Returns the architecture of a class of KerasHub, which may have one class for several."""
+    for spec, table in _known_tables():
+        is_named = name in (*table["classes"].values(), *table.get("also", ()))
+        if is_named and ("when" not in table or _evaluate_theirs(table["when"], own)):
             return spec, table
     return None
 
 
-def _first(text: str | list[str]) -> str:
-    return text if isinstance(text, str) else text[0]
+def _evaluate_theirs(text: str, own: Mapping[str, JsonValue]) -> JsonValue:
+    """Returns the value of an expression over KerasHub's config; None where that lacks a field, or has another kind of value."""
+
+    def lookup(name: str) -> JsonValue:
+        value: JsonValue = dict(own)
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
+    try:
+        value: JsonValue = expressions.evaluate(text, lookup)
+    except (TypeError, LookupError, ValueError, ArithmeticError):
+        return None
+    return value
 
 
-def _inverse(text: str, value: JsonValue, spec: ArchitectureSpec) -> tuple[str, JsonValue]:
-    """Returns the field of transformers that an expression is made of, and its value.
+def _set_field(values: dict[str, JsonValue], name: str, value: JsonValue) -> None:
+    """Sets a field by its dotted name, in nested configs."""
+    first, _, rest = name.partition(".")
+    if not rest:
+        values[first] = value
+        return
+    inner = values.setdefault(first, {})
+    if isinstance(inner, dict):
+        _set_field(inner, rest, value)
 
-    >>> from equipoise.convert.architectures.spec import load_spec
-    >>> _inverse("intermediate_size * 2", 40, load_spec("bert"))
+
+def _inverted_fields(
+    table: _Table, own: Mapping[str, JsonValue]
+) -> Iterator[tuple[str, JsonValue]]:
+    """Yields our fields that follow from KerasHub's, one by one."""
+    for field, entry in table.items():
+        value = own.get(field)
+        if value is None:
+            continue
+        if isinstance(entry, Mapping):
+            inner = value.get("config") if isinstance(value, Mapping) else None
+            yield from _inverted_fields(entry["config"], inner if isinstance(inner, dict) else {})
+        elif (found := _inverse(entry if isinstance(entry, str) else entry[0], value)) is not None:
+            yield found
+
+
+def _inverse(text: str, value: JsonValue) -> tuple[str, JsonValue] | None:
+    """Returns the field of transformers that an expression is made of, and its value; None if it cannot be inverted.
+
+    >>> _inverse("intermediate_size * 2", 40)
     ('intermediate_size', 20)
     """
     match expressions.parse_expression(text):
-        case ast.Name(id=name):
-            return name, value
-        case ast.BinOp(left=ast.Name(id=name), op=op, right=ast.Constant(value=number)) if (
+        case ast.Name() | ast.Attribute() as name:
+            return ast.unparse(name), value
+        case ast.BinOp(left=ast.Name() | ast.Attribute() as name, op=op, right=ast.Constant(value=number)) if (
             type(op) in _INVERSES
         ):
             if type(value) is not int:
                 raise ArchitectureError("the config of the preset has no integer", expected=text)
-            return name, _INVERSES[type(op)](value, number)
-    raise SpecError(f"{text!r} cannot be inverted", file=spec.file)
+            return ast.unparse(name), _INVERSES[type(op)](value, number)
+    return None
+
+
+def _check_same(
+    ours: Mapping[str, JsonValue], theirs: Mapping[str, JsonValue], name: str, config: Config
+) -> None:
+    """Checks that what the preset says is what the fields of transformers say.
+
+    Raises:
+        ArchitectureError: The preset computes something else.
+    """
+    for field, value in ours.items():
+        found = theirs.get(field)
+        if isinstance(value, Mapping) and isinstance(found, Mapping):
+            inner = (value.get("config"), found.get("config"))
+            if isinstance(inner[0], Mapping) and isinstance(inner[1], Mapping):
+                _check_same(inner[0], inner[1], str(found.get("class_name")), config)
+        elif found is not None and found != value:
+            raise ArchitectureError(
+                f"this preset of {name} is no model of transformers",
+                file=config.file,
+                expected=f"{field}: {value!r}",
+                found=repr(found),
+                hint="load it with keras_hub",
+            )
 
 
 def write_keras_hub_config(
@@ -125,35 +199,38 @@ def write_keras_hub_config(
         ArchitectureError: KerasHub's class computes something else than the config says.
     """
     table = spec.layouts["keras_hub"]["keras"]
-    key = next(key for key, entry in spec.classes.items() if entry.name == class_name)
+    key = next(
+        key
+        for key, entry in spec.classes.items()
+        if entry.name == class_name and key in table["classes"]
+    )
     name = table["classes"][key]
-    _check_requirements(table, name, config)
-    policy = {
-        "module": "keras",
-        "class_name": "DTypePolicy",
-        "config": {"name": dtype},
-        "registered_name": None,
-    }
+    _check_requirements(table, name, config.with_defaults(spec.defaults))
+    policy = _layer("keras", "DTypePolicy", {"name": dtype}, None)
+    head = {"name": table["module"].rpartition(".")[2], "trainable": True, "dtype": policy}
+    fields = dict(_fields(table["config"], ExpressionScope(spec, config, key)))
+    return _layer(table["module"], name, {**head, **fields}, f"{REGISTERED_PREFIX}{name}")
+
+
+def _layer(
+    module: str, name: str, config: dict[str, JsonValue], registered: str | None
+) -> dict[str, JsonValue]:
+    """Returns how Keras writes an object."""
     return {
-        "module": table["module"],
+        "module": module,
         "class_name": name,
-        "config": {
-            "name": table["module"].rpartition(".")[2],
-            "trainable": True,
-            "dtype": policy,
-            **dict(_fields(table["config"], config.with_defaults(spec.defaults))),
-        },
-        "registered_name": f"{REGISTERED_PREFIX}{name}",
+        "config": config,
+        "registered_name": registered,
     }
 
 
-def _check_requirements(table: Mapping[str, Any], name: str, config: Config) -> None:
+def _check_requirements(table: _Table, name: str, config: Config) -> None:
     wanted = {
         **table.get("requires", {}),
         **dict.fromkeys(table.get("absent", ())),
     }
     for field, value in wanted.items():
-        found = config.values.get(field, _rope_parameters(config).get(field, value))
+        found = _found_value(config, field, value)
         if found != value and not (value is None and not found):
             raise ArchitectureError(
                 f"KerasHub's {name} does not compute what the config says",
@@ -163,22 +240,37 @@ def _check_requirements(table: Mapping[str, Any], name: str, config: Config) -> 
             )
 
 
-def _rope_parameters(config: Config) -> Mapping[str, JsonValue]:
-    """Returns where transformers 5 keeps the fields of rotary embeddings."""
-    values = config.values.get("rope_parameters")
-    return values if isinstance(values, Mapping) else {}
+def _found_value(config: Config, field: str, wanted: JsonValue) -> JsonValue:
+    """Returns a field of a config, or what transformers 5 has in its place, or what is wanted if neither is there."""
+    rope = config.values.get("rope_parameters")
+    if isinstance(rope, Mapping) and field not in config.values and field in rope:
+        return rope[field]
+    try:
+        found: JsonValue = config.lookup(field)
+    except ArchitectureError:
+        return wanted
+    return found
 
 
-def _fields(
-    table: Mapping[str, str | list[str]], config: Config
-) -> Iterator[tuple[str, JsonValue]]:
+def _fields(table: _Table, scope: ExpressionScope) -> Iterator[tuple[str, JsonValue]]:
     """Yields KerasHub's fields; one that the config lacks has KerasHub's default."""
-    for field, texts in table.items():
-        for text in [texts] if isinstance(texts, str) else texts:
-            try:
-                value = expressions.evaluate(text, config.lookup)
-            except ArchitectureError:
-                continue
-            if value is not None and value is not False:
-                yield field, value
-                break
+    for field, entry in table.items():
+        if isinstance(entry, Mapping):
+            if scope.holds(entry.get("when")):
+                inner = dict(_fields(entry["config"], scope))
+                registered = f"{REGISTERED_PREFIX}{entry['class']}"
+                yield field, _layer(entry["module"], entry["class"], inner, registered)
+        elif (value := _value(entry, scope)) is not None:
+            yield field, value
+
+
+def _value(entry: str | list[str], scope: ExpressionScope) -> JsonValue:
+    """Returns the value of an expression, or of the first of several that is neither null nor false; None if there is none."""
+    for text in [entry] if isinstance(entry, str) else entry:
+        try:
+            value: JsonValue = scope.evaluate(text)
+        except ArchitectureError:
+            continue
+        if value is not None and (value is not False or isinstance(entry, str)):
+            return value
+    return None

@@ -152,8 +152,6 @@ class LayoutOverrides:
         ]
 
     def _rules_of_entry(self, entry: Mapping[str, Any]) -> list[Rule]:
-        if not self._scope.holds(entry.get("when")):
-            return []
         sources, targets = entry["sources"], entry["targets"]
         fields = [
             {field for one in side for field in name_templates.index_names(one)}
@@ -161,14 +159,24 @@ class LayoutOverrides:
         ]
         outer = tuple(name for name in self.spec.repeat if name in fields[0] & fields[1])
         found = []
-        for indices in self._scope.index_combinations(outer):
+        for indices in list(self._scope.index_combinations(outer)):
+            if not self._holds_for(entry.get("when"), indices):
+                continue
             left = [name for one in sources for name in self._expand_template(one, indices)]
             right = [name for one in targets for name in self._expand_template(one, indices)]
+            self._scope.indices = dict(indices)
             steps = tuple(
                 parse_op(text, self._scope, max(len(left), len(right))) for text in entry["ops"]
             )
+            self._scope.indices = {}
             found.append(Rule(tuple(left), tuple(right), steps))
         return found
+
+    def _holds_for(self, condition: str | None, indices: Mapping[str, int]) -> bool:
+        self._scope.indices = dict(indices)
+        holds = self._scope.holds(condition)
+        self._scope.indices = {}
+        return holds
 
     def _expand_template(self, text: str, indices: Mapping[str, int]) -> list[str]:
         """Returns all names of a template for fixed ``indices`` and all values of its other indices."""
@@ -201,6 +209,9 @@ _OP_BUILDERS: dict[str, Callable[..., Op]] = {
     "stack": ops.Stack,
     "unstack": ops.Unstack,
     "pad": ops.Pad,
+    "drop_first": lambda axis, count: ops.Unpad(axis, count, first=True),
+    "add_row": ops.AddRow,
+    "copy": ops.Copy,
 }
 
 
