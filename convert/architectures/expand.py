@@ -310,8 +310,11 @@ def _generator_name(
     if leaf in kind.integers and entry is None:
         return "unused"
     if isinstance(entry, Mapping):
-        return str(entry["to"]) if scope.holds(entry["when"]) else None
-    return entry
+        entry = str(entry["to"]) if scope.holds(entry["when"]) else None
+    if entry is None or "(" not in entry:
+        return entry
+    generator, _, number = entry.removesuffix(")").partition("(")
+    return f"{generator}({float(scope.evaluate(number))})"
 
 
 def _parse_kind(scope: ExpressionScope, text: str) -> tuple[str, dict[str, Any]]:

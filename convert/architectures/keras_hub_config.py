@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -207,9 +208,19 @@ def write_keras_hub_config(
     name = table["classes"][key]
     _check_requirements(table, name, config.with_defaults(spec.defaults))
     policy = _layer("keras", "DTypePolicy", {"name": dtype}, None)
-    head = {"name": table["module"].rpartition(".")[2], "trainable": True, "dtype": policy}
+    head = {"name": snake_case(name), "trainable": True, "dtype": policy}
     fields = dict(_fields(table["config"], ExpressionScope(spec, config, key)))
     return _layer(table["module"], name, {**head, **fields}, f"{REGISTERED_PREFIX}{name}")
+
+
+def snake_case(name: str) -> str:
+    """Returns what Keras calls a layer or model of a class.
+
+    >>> snake_case("ViTBackbone"), snake_case("SmolLM3Backbone")
+    ('vi_t_backbone', 'smol_lm3_backbone')
+    """
+    apart = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", apart).lower()
 
 
 def _layer(

@@ -267,6 +267,7 @@ def _parse_classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, Cl
     stem = values.get("name", "")
     listed = {name: values[name]["classes"] for name in OPTIONAL_LAYOUTS if values.get(name)}
     groups = {*values.get("modules", {}), *values.get("parts", {})}
+    hub_classes = (values.get("keras_hub") or {}).get("keras", {}).get("classes", {})
     for suffix, line in values.get("classes", {}).items():
         if line is False:  # removes a class of the extended file
             continue
@@ -286,7 +287,7 @@ def _parse_classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, Cl
                 else entry.get(layout, True)
             )
         }
-        if hub_class := values.get("keras_hub", {}).get("keras", {}).get("classes", {}).get(suffix):
+        if hub_class := hub_classes.get(suffix):
             names["keras-hub"] = hub_class
         name = names.get("pytorch", stem + suffix)
         base = bool(entry.get("base", False))

@@ -9,7 +9,7 @@ import numpy as np
 from equipoise.convert.conversion.coverage import ValueCheck
 from equipoise.convert.conversion.plan_types import Step
 from equipoise.convert.core.arrays import Array
-from equipoise.convert.core.computed_tensors import APPROXIMATE_GENERATORS, compute_tensor
+from equipoise.convert.core.computed_tensors import compute_tensor, is_approximate
 from equipoise.convert.core.errors import CoverageError, InputError
 from equipoise.convert.core.ops import apply_all
 from equipoise.convert.core.rules import Namespace
@@ -134,7 +134,7 @@ def check_values(check: ValueCheck, tensors: Mapping[str, TensorRef]) -> None:
         expected = compute_tensor(str(check.generator), check.shape, found.dtype)
         what = f"the values of {check.generator!r}"
     if found.shape == expected.shape:
-        close = check.generator in APPROXIMATE_GENERATORS and np.allclose(
+        close = is_approximate(str(check.generator)) and np.allclose(
             found, expected, rtol=1e-6, atol=0
         )
         if close or found.tobytes() == expected.tobytes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -39,14 +40,14 @@ def interleaved_sinusoidal_positions(shape: Shape) -> Array:
     return table
 
 
-def rotary_frequencies(shape: Shape) -> Array:
-    """Returns rotary embedding frequencies, ``10000 ** (-i / count)``; float32 of shape ``[count]``.
+def rotary_frequencies(shape: Shape, base: float = 10000.0) -> Array:
+    """Returns rotary embedding frequencies, ``base ** (-i / count)``; float32 of shape ``[count]``.
 
     As ESM and Transformer-XL of transformers 4.57.6 build them, up to the last bit of ``torch.pow``.
     """
     (count,) = shape
     powers = np.arange(0, 2 * count, 2, dtype=np.float32) / np.float32(2 * count)
-    bases = np.power(10000.0, powers.astype(np.float64)).astype(np.float32)
+    bases = np.power(base, powers.astype(np.float64)).astype(np.float32)
     frequencies: Array = np.float32(1) / bases
     return frequencies
 
@@ -86,7 +87,7 @@ def zeros(shape: Shape) -> Array:
     return np.zeros(shape, np.float32)
 
 
-GENERATORS = {
+GENERATORS: Mapping[str, Callable[..., Array]] = {
     "sinusoidal": sinusoidal_positions,
     "sinusoidal_interleaved": interleaved_sinusoidal_positions,
     "rotary_frequencies": rotary_frequencies,
@@ -102,6 +103,13 @@ APPROXIMATE_GENERATORS = frozenset(("rotary_frequencies",))
 """Generators whose last bit depends on the library that computes them (``torch.pow`` against ``numpy.power``)."""
 
 
+def is_approximate(name: str) -> bool:
+    """Whether the last bit of a generator's values depends on the library that computes them."""
+    return name.partition("(")[0] in APPROXIMATE_GENERATORS
+
+
 def compute_tensor(name: str, shape: Shape, dtype: DType) -> Array:
-    """Computes a tensor by the name of its generator."""
-    return GENERATORS[name](shape).astype(dtype)
+    """Computes a tensor by the name of its generator, which may have a number: ``rotary_frequencies(500000.0)``."""
+    generator, _, number = name.partition("(")
+    numbers = (float(number.removesuffix(")")),) if number else ()
+    return GENERATORS[generator](shape, *numbers).astype(dtype)

@@ -22,14 +22,14 @@ from equipoise.convert.checkpoints.opening.open_files import open_container
 from equipoise.convert.core.errors import ArchitectureError, CoverageError
 from equipoise.convert.layouts import keras_hub
 from equipoise.convert.verify import verify
-from equipoise.fixtures.keras_hub_models import MODELS, TOKENS, write_source
+from equipoise.fixtures.keras_hub_models import MODELS, TOKENS, config_of, model_type_of, write_source
 
 GOLDEN = Path(__file__).parent / "golden" / "keras_hub"
 
 
 def test_every_architecture_with_the_layout_is_judged() -> None:
     known = {name for name in spec_names() if _has_layout(name)}
-    assert known == MODELS.keys()
+    assert known == {model_type_of(name) for name in MODELS}
 
 
 def _has_layout(name: str) -> bool:
@@ -41,7 +41,8 @@ def _has_layout(name: str) -> bool:
 def test_what_is_written_is_what_keras_hub_writes(name: str, tmp_path: Path) -> None:
     source = write_source(tmp_path / "source", name)
     manifest = convert(source, tmp_path / "preset", to="keras-hub", allow_lossy=True)
-    assert (name == "distilbert") == ("no such head" in str(manifest.values["notes"]))
+    has_head = MODELS[name].get("head", False)
+    assert has_head == ("no such head" in str(manifest.values["notes"]))
     assert verify(tmp_path / "preset", source=source).findings == ()
     made, golden = (
         open_container(folder / "model.weights.h5").tensors
@@ -50,7 +51,10 @@ def test_what_is_written_is_what_keras_hub_writes(name: str, tmp_path: Path) -> 
     assert made.keys() == golden.keys()
     for path, ref in golden.items():
         assert made[path].shape == ref.shape, path
-        assert made[path].read().tobytes() == ref.read().tobytes(), path
+        if path.endswith("/rotary_embedding/vars/0"):  # computed, up to the last bit of a power
+            assert np.allclose(made[path].read(), ref.read(), rtol=1e-6)
+        else:
+            assert made[path].read().tobytes() == ref.read().tobytes(), path
     config, expected = (
         json.loads((folder / "config.json").read_text())
         for folder in (tmp_path / "preset", GOLDEN / name)
@@ -62,26 +66,44 @@ def test_what_is_written_is_what_keras_hub_writes(name: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_preset_comes_back(name: str, tmp_path: Path) -> None:
-    source = write_source(tmp_path / "source", name)
+    source, model = write_source(tmp_path / "source", name), MODELS[name]
     convert(GOLDEN / name, tmp_path / "back", to="pytorch")
+    assert verify(tmp_path / "back", source=GOLDEN / name).findings == ()
+    spec = load_spec(model_type_of(name))
+    assert spec is not None
     found, expected = (
         {
-            key.removeprefix("distilbert.").removeprefix("transformer."): value
-            for key, value in load_file(path).items()
-            if not key.startswith("vocab_")
+            key.removeprefix(f"{spec.prefix}."): value
+            for key, value in load_file(path / "model.safetensors").items()
         }
-        for path in (tmp_path / "back" / "model.safetensors", source / "model.safetensors")
+        for path in (tmp_path / "back", source)
     )
-    assert found.keys() == expected.keys()
-    assert all(np.array_equal(found[key], value) for key, value in expected.items())
-    config = json.loads((tmp_path / "back" / "config.json").read_text())
-    cls, fields = MODELS[name]
-    assert config["model_type"] == name
-    same = {"max_position_embeddings", "tie_word_embeddings", "n_inner"}
-    assert {key: config[key] for key in fields.keys() - same} == {
-        key: value for key, value in fields.items() if key not in same
-    }
-    assert cls.startswith(load_spec(name).classes["Model"].name.removesuffix("Model"))  # type: ignore[union-attr]
+    made = {one for one in found if one in model.get("made", ())}
+    assert found.keys() - made <= expected.keys()
+    assert model.get("head", False) or expected.keys() <= found.keys()
+    for key in found.keys() - made:
+        assert np.array_equal(found[key], expected[key]), key
+    config, fields = json.loads((tmp_path / "back" / "config.json").read_text()), config_of(name)
+    assert config["model_type"] == spec.model_type
+    lost = {key for key, value in fields.items() if config.get(key) != value}
+    assert lost == set(model.get("lost", ()))
+
+
+def inputs_of(name: str) -> dict[str, Any]:
+    """Returns what ``fixtures/make_keras_hub_goldens.py`` gave to KerasHub's model, for PyTorch's."""
+    torch = pytest.importorskip("torch")
+    config = config_of(name)
+    tokens = torch.tensor(TOKENS)
+    if "image_size" not in config:
+        inputs = {"input_ids": tokens}
+        if "d_model" in config:
+            inputs["decoder_input_ids"] = tokens
+        if "roberta" in name or name == "esm+absolute":  # KerasHub counts from the first token, whatever it is
+            inputs["position_ids"] = torch.arange(4).expand(2, 4) + 2 * ("roberta" in name)
+        return inputs
+    size = config["image_size"]
+    pixels = (np.arange(size * size * 3) % 7 / 7).astype(np.float32).reshape(1, size, size, 3)
+    return {"pixel_values": torch.tensor(pixels.transpose(0, 3, 1, 2))}
 
 
 @pytest.mark.slow
@@ -91,11 +113,14 @@ def test_pytorch_computes_what_keras_hub_computes(name: str, tmp_path: Path) -> 
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     convert(GOLDEN / name, tmp_path / "back", to="pytorch")
-    model = transformers.AutoModel.from_pretrained(tmp_path / "back").eval()
+    load = transformers.AutoModel.from_pretrained
+    pad = {"pad_token_id": 0} if name == "smollm3" else {}
+    plain = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    model = load(tmp_path / "back", **plain, **pad).eval()
     with torch.no_grad():
-        found = model(input_ids=torch.tensor(TOKENS)).last_hidden_state.numpy()
-    expected = load_file(GOLDEN / "outputs.safetensors")[name]
-    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+        found = model(**inputs_of(name)).last_hidden_state.numpy()
+    expected = load_file(GOLDEN / "outputs.safetensors")[name].reshape(found.shape)
+    assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
 
 
 def test_a_preset_converts_to_flax(tmp_path: Path, cli: Callable[..., Any]) -> None:
@@ -129,7 +154,7 @@ def test_layers_are_numbered_as_keras_does() -> None:
     ("name", "field", "value", "text"),
     [
         ("bert", "hidden_act", "relu", "hidden_act: 'gelu'"),
-        ("llama", "rope_scaling", {"rope_type": "llama3", "factor": 8.0}, "rope_scaling: None"),
+        ("gemma", "rope_theta", 5000.0, "rope_theta: 10000.0"),
         ("gpt2", "activation_function", "relu", "activation_function: 'gelu_new'"),
     ],
 )
@@ -157,7 +182,7 @@ def test_heads_and_other_architectures_are_refused(tmp_path: Path, cli: Callable
     outcome = cli("convert", preset, tmp_path / "out", "--to", "pytorch")
     assert outcome.code == 2
     assert "a KerasHub preset of OtherBackbone, which is not read" in outcome.err
-    assert "BertBackbone, DistilBertBackbone" in outcome.err
+    assert "BertBackbone, " in outcome.err
     assert "not read" in cli("inspect", preset).out
 
 
