@@ -207,10 +207,8 @@ def write_keras_hub_config(
     )
     name = table["classes"][key]
     _check_requirements(table, name, config.with_defaults(spec.defaults))
-    policy = _layer("keras", "DTypePolicy", {"name": dtype}, None)
-    head = {"name": snake_case(name), "trainable": True, "dtype": policy}
     fields = dict(_fields(table["config"], ExpressionScope(spec, config, key)))
-    return _layer(table["module"], name, {**head, **fields}, f"{REGISTERED_PREFIX}{name}")
+    return _with_heads(_layer(table["module"], name, fields), dtype)
 
 
 def snake_case(name: str) -> str:
@@ -223,16 +221,32 @@ def snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", apart).lower()
 
 
-def _layer(
-    module: str, name: str, config: dict[str, JsonValue], registered: str | None
-) -> dict[str, JsonValue]:
-    """Returns how Keras writes an object."""
+def _layer(module: str, name: str, config: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Returns how Keras writes an object of KerasHub."""
+    registered = f"{REGISTERED_PREFIX}{name}"
     return {
         "module": module,
         "class_name": name,
         "config": config,
         "registered_name": registered,
     }
+
+
+def _with_heads(layer: dict[str, JsonValue], dtype: str) -> dict[str, JsonValue]:
+    """Returns an object of KerasHub, and those in it, with the fields that every layer has."""
+    policy = {
+        "module": "keras",
+        "class_name": "DTypePolicy",
+        "config": {"name": dtype},
+        "registered_name": None,
+    }
+    head = {"name": snake_case(str(layer["class_name"])), "trainable": True, "dtype": policy}
+    own = layer["config"]
+    inner = {
+        field: _with_heads(value, dtype) if isinstance(value, dict) else value
+        for field, value in (own.items() if isinstance(own, dict) else ())
+    }
+    return {**layer, "config": {**head, **inner}}
 
 
 def _check_requirements(table: _Table, name: str, config: Config) -> None:
@@ -269,8 +283,7 @@ def _fields(table: _Table, scope: ExpressionScope) -> Iterator[tuple[str, JsonVa
         if isinstance(entry, Mapping):
             if scope.holds(entry.get("when")):
                 inner = dict(_fields(entry["config"], scope))
-                registered = f"{REGISTERED_PREFIX}{entry['class']}"
-                yield field, _layer(entry["module"], entry["class"], inner, registered)
+                yield field, _layer(entry["module"], entry["class"], inner)
         elif (value := _value(entry, scope)) is not None:
             yield field, value
 

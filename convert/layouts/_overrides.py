@@ -18,7 +18,7 @@
     keras = { ... }                                            KerasHub: its classes and config, see keras_hub.py
     rules = [{ sources = [...], targets = [...], ops = [...] }]   several parameters at once
     kinds = { "norm.weight" = "g" }                            kind.leaf -> its leaf there
-    aliases = { "layer_norm" = "rms_norm" }                    Google: part of a name -> another spelling of it
+    aliases = { "layer_norm" = "rms_norm" }                    Google: part of a name -> another spelling of it; PyTorch: start of one
     marks = ["bert/encoder/layer_{layer}/output/dense/kernel"]  Google: names that tell this architecture's files
     classes = ["ForPreTraining", "Model"]                      Google: the classes, in the order in which they are tried
     averages = ["MobilenetV2/"]                                Google: scopes where moving averages are taken for weights
@@ -209,6 +209,7 @@ _OP_BUILDERS: dict[str, Callable[..., Op]] = {
     "stack": ops.Stack,
     "unstack": ops.Unstack,
     "pad": ops.Pad,
+    "drop_last": ops.Unpad,
     "drop_first": lambda axis, count: ops.Unpad(axis, count, first=True),
     "add_row": ops.AddRow,
     "copy": ops.Copy,

@@ -67,13 +67,18 @@ def _other_leaves(kind: str, leaf: str, stored: str) -> list[str]:
 
 
 def _other_prefixes(name: str, expansion: Expansion, overrides: LayoutOverrides) -> list[str]:
-    """Returns the name as it is, with the base class's prefix, and without prefixes that may be missing."""
+    """Returns the name as it is, with the base class's prefix, without prefixes that may be missing, and with others."""
     found = [name]
     prefix = expansion.spec.prefix
     if expansion.cls.base and prefix:
         found.append(f"{prefix}.{name}")
     found += [
         name.removeprefix(old) for old in overrides.get("prefixes", []) if name.startswith(old)
+    ]
+    found += [
+        new + name.removeprefix(old)
+        for old, new in overrides.table("aliases").items()
+        if name.startswith(old)
     ]
     return found
 
