@@ -7,7 +7,8 @@ An architecture file has the table ``[keras_hub.keras]``:
     also = ["LlamaBackbone"]                               other classes that are read as the first
     when = "use_post_ffw_norm"                             over KerasHub's config: which architecture a class is that several have
     config = { num_layers = "num_hidden_layers" }          KerasHub's field -> an expression over ours; or several by preference; or a
-                                                           layer of its own: { class = ..., module = ..., config = { ... } }
+                                                           layer of its own: { class = ..., module = ..., config = { ... } }, plain = true if Keras
+                                                           does not know its class
     read = { image_size = "image_shape[0]" }               our field -> an expression over KerasHub's config, where it does not follow
     requires = { hidden_act = "gelu" }                     what KerasHub computes whatever a config says
     absent = ["rope_scaling"]                              what KerasHub's class cannot do
@@ -221,9 +222,11 @@ def snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", apart).lower()
 
 
-def _layer(module: str, name: str, config: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """Returns how Keras writes an object of KerasHub."""
-    registered = f"{REGISTERED_PREFIX}{name}"
+def _layer(
+    module: str, name: str, config: dict[str, JsonValue], prefix: str = REGISTERED_PREFIX
+) -> dict[str, JsonValue]:
+    """Returns how Keras writes an object of KerasHub; one that is not registered has its own fields alone."""
+    registered = f"{prefix}{name}"
     return {
         "module": module,
         "class_name": name,
@@ -241,6 +244,8 @@ def _with_heads(layer: dict[str, JsonValue], dtype: str) -> dict[str, JsonValue]
         "registered_name": None,
     }
     head = {"name": snake_case(str(layer["class_name"])), "trainable": True, "dtype": policy}
+    if layer["registered_name"] == layer["class_name"]:
+        return layer
     own = layer["config"]
     inner = {
         field: _with_heads(value, dtype) if isinstance(value, dict) else value
@@ -283,7 +288,7 @@ def _fields(table: _Table, scope: ExpressionScope) -> Iterator[tuple[str, JsonVa
         if isinstance(entry, Mapping):
             if scope.holds(entry.get("when")):
                 inner = dict(_fields(entry["config"], scope))
-                yield field, _layer(entry["module"], entry["class"], inner)
+                yield field, _layer(entry["module"], entry["class"], inner, "" if entry.get("plain") else REGISTERED_PREFIX)
         elif (value := _value(entry, scope)) is not None:
             yield field, value
 
