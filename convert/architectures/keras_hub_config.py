@@ -6,7 +6,7 @@ An architecture file has the table ``[keras_hub.keras]``:
     classes = { Model = "BertBackbone" }                   class of the architecture -> KerasHub's; the first is taken on reading
     also = ["LlamaBackbone"]                               other classes that are read as the first
     when = "use_post_ffw_norm"                             over KerasHub's config: which architecture a class is that several have
-    config = { num_layers = "num_hidden_layers" }          KerasHub's field -> an expression over ours; or several by preference; or a
+    config = { num_layers = "num_hidden_layers" }          KerasHub's field -> an expression over ours, "None" for null; or several by preference; or a
                                                            layer of its own: { class = ..., module = ..., config = { ... } }, plain = true if Keras
                                                            does not know its class
     read = { image_size = "image_shape[0]" }               our field -> an expression over KerasHub's config, where it does not follow
@@ -28,7 +28,7 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import ExpressionScope
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.architectures.spec_files import spec_names
-from equipoise.convert.core.errors import ArchitectureError, SpecError
+from equipoise.convert.core.errors import ArchitectureError
 from equipoise.convert.core.framework_types import JsonValue
 
 REGISTERED_PREFIX = "keras_hub>"
@@ -153,9 +153,9 @@ def _inverse(text: str, value: JsonValue) -> tuple[str, JsonValue] | None:
     match expressions.parse_expression(text):
         case ast.Name() | ast.Attribute() as name:
             return ast.unparse(name), value
-        case ast.BinOp(left=ast.Name() | ast.Attribute() as name, op=op, right=ast.Constant(value=number)) if (
-            type(op) in _INVERSES
-        ):
+        case ast.BinOp(
+            left=ast.Name() | ast.Attribute() as name, op=op, right=ast.Constant(value=number)
+        ) if type(op) in _INVERSES:
             if type(value) is not int:
                 raise ArchitectureError("the config of the preset has no integer", expected=text)
             return ast.unparse(name), _INVERSES[type(op)](value, number)
@@ -288,7 +288,17 @@ def _fields(table: _Table, scope: ExpressionScope) -> Iterator[tuple[str, JsonVa
         if isinstance(entry, Mapping):
             if scope.holds(entry.get("when")):
                 inner = dict(_fields(entry["config"], scope))
-                yield field, _layer(entry["module"], entry["class"], inner, "" if entry.get("plain") else REGISTERED_PREFIX)
+                yield (
+                    field,
+                    _layer(
+                        entry["module"],
+                        entry["class"],
+                        inner,
+                        "" if entry.get("plain") else REGISTERED_PREFIX,
+                    ),
+                )
+        elif entry == "None":
+            yield field, None
         elif (value := _value(entry, scope)) is not None:
             yield field, value
 

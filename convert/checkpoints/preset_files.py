@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from equipoise.convert.architectures.config import Config
-from equipoise.convert.architectures.keras_hub_config import REGISTERED_PREFIX, is_keras_hub_config
+from equipoise.convert.architectures.keras_hub_config import (
+    REGISTERED_PREFIX,
+    is_keras_hub_config,
+    read_keras_hub_config,
+)
 from equipoise.convert.architectures.spec import load_spec
 from equipoise.convert.checkpoints.companion_files import (
     MAX_COMPANION_BYTES,
@@ -25,7 +30,7 @@ _NAMES = {
     "merges.txt": "merges.txt",
     "vocabulary.spm": "tokenizer.model",
 }
-"""Name in a preset -> name in transformers."""
+"""Name in a preset -> name in transformers where the architecture says nothing else."""
 _TOKENIZER_CONFIG, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
 
 
@@ -39,9 +44,11 @@ def is_preset(folder: Path) -> bool:
 
 def files_from_preset(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
     """Returns what a folder of transformers has of a preset's tokenizer: files to copy by name, and texts to write."""
+    config = read_keras_hub_config(Config.read(folder / "config.json"))
+    names = {**_NAMES, **_assets(_tokenizer_table(config.model_type or ""))}
     files = {
         name: path
-        for asset, name in _NAMES.items()
+        for asset, name in names.items()
         if _is_readable(path := folder / ASSETS / asset, folder)
     }
     texts: dict[str, str] = {}
@@ -63,11 +70,10 @@ def files_for_preset(folder: Path, model_type: str) -> tuple[dict[str, Path], di
         files = {name: folder / name for name in own if _is_readable(folder / name, folder)}
         path = folder / _TOKENIZER_CONFIG
         return {**files, **({path.name: path} if _is_readable(path, folder) else {})}, {}
-    spec = load_spec(model_type)
-    table = spec.layouts["keras_hub"]["keras"].get("tokenizer") if spec is not None else None
+    table = _tokenizer_table(model_type)
     if not table:
         return {}, {}
-    wanted = {name: f"{ASSETS}/{asset}" for asset, name in _NAMES.items() if name in table["files"]}
+    wanted = {name: f"{ASSETS}/{asset}" for asset, name in _assets(table).items()}
     files = {
         place: folder / name
         for name, place in wanted.items()
@@ -76,6 +82,20 @@ def files_for_preset(folder: Path, model_type: str) -> tuple[dict[str, Path], di
     if len(files) < len(wanted):
         return {}, {}
     return files, {_TOKENIZER_CONFIG: _tokenizer_text(table, folder)}
+
+
+def _tokenizer_table(model_type: str) -> Mapping[str, Any]:
+    """Returns what an architecture says of its tokenizer in KerasHub; nothing if there is none that a preset could hold."""
+    spec = load_spec(model_type)
+    table = spec.layouts["keras_hub"].get("keras", {}) if spec is not None else {}
+    found: Mapping[str, Any] = table.get("tokenizer", {})
+    return found
+
+
+def _assets(table: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the files of a preset's tokenizer -> their names in transformers."""
+    own = {name: asset for asset, name in _NAMES.items()}
+    return {own.get(name, "vocabulary.spm"): name for name in table.get("files", ())}
 
 
 def notes_on_companions(

@@ -22,7 +22,13 @@ from equipoise.convert.checkpoints.opening.open_files import open_container
 from equipoise.convert.core.errors import ArchitectureError, CoverageError
 from equipoise.convert.layouts import keras_hub
 from equipoise.convert.verify import verify
-from equipoise.fixtures.keras_hub_models import MODELS, TOKENS, config_of, model_type_of, write_source
+from equipoise.fixtures.keras_hub_models import (
+    MODELS,
+    TOKENS,
+    config_of,
+    model_type_of,
+    write_source,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "keras_hub"
 
