@@ -141,6 +141,49 @@ def test_pytorch_computes_what_keras_hub_computes(name: str, tmp_path: Path) -> 
     assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
 
 
+@pytest.mark.slow
+@pytest.mark.transformers
+@pytest.mark.parametrize("name", MODELS)
+def test_the_sources_are_those_of_transformers(name: str, tmp_path: Path) -> None:
+    """The classes of transformers find every weight and shape in what the architecture files say."""
+    transformers = pytest.importorskip("transformers")
+    cls = getattr(transformers, MODELS[name]["class"])
+    pad = {"pad_token_id": 0} if name == "smollm3" else {}
+    source = write_source(tmp_path / "source", name)
+    _, found = cls.from_pretrained(source, output_loading_info=True, **pad)
+    unused = {one for one in found["unexpected_keys"] if not one.endswith("inv_freq")}
+    assert not unused
+    assert not found["missing_keys"]
+    assert not found["mismatched_keys"]
+
+
+@pytest.mark.parametrize("name", ["bart", "roberta", "xlm-roberta", "paligemma"])
+def test_what_comes_back_otherwise(name: str, tmp_path: Path) -> None:
+    """Rows that no token uses are zeros; a segment that all tokens have stays with the positions."""
+    source = load_file(write_source(tmp_path / "source", name) / "model.safetensors")
+    convert(GOLDEN / name, tmp_path / "back", to="pytorch")
+    found = load_file(tmp_path / "back" / "model.safetensors")
+    if name == "paligemma":
+        rows = found["language_model.model.embed_tokens.weight"]
+        before = source["language_model.model.embed_tokens.weight"]
+        assert np.array_equal(rows[:29], before[:29])
+        assert rows.shape == before.shape
+        assert not rows[29:].any()
+        return
+    starts = {"bart": ["encoder.embed_positions", "decoder.embed_positions"]}
+    for start in starts.get(name, ["embeddings.position_embeddings"]):
+        (rows,) = (value for key, value in found.items() if key.endswith(f"{start}.weight"))
+        (before,) = (value for key, value in source.items() if key.endswith(f"{start}.weight"))
+        if name == "xlm-roberta":
+            before = before + source["roberta.embeddings.token_type_embeddings.weight"]
+        assert np.array_equal(rows[2:], before[2:])
+        assert not rows[:2].any()
+    if name == "xlm-roberta":
+        assert not found["embeddings.token_type_embeddings.weight"].any()
+    if name == "bart":
+        assert not found["final_logits_bias"].any()
+
+
 def test_a_preset_converts_to_flax(tmp_path: Path, cli: Callable[..., Any]) -> None:
     convert(GOLDEN / "bert", tmp_path / "flax", to="flax")
     convert(write_source(tmp_path / "source", "bert"), tmp_path / "expected", to="flax")
