@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.matching import IGNORED_HEAD, MatchedCheckpoint
-from equipoise.convert.core.ops import Pad
+from equipoise.convert.core.ops import At
+from equipoise.convert.core.row_ops import AddRow, Pad, Unpad
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.layouts import layout_module
+from equipoise.convert.layouts.base import LayoutView
 
 
-def notes_on_match(source: MatchedCheckpoint) -> Iterator[str]:
-    """Yields the notes on a checkpoint and the class that its tensors belong to."""
+def notes_on_match(source: MatchedCheckpoint, target: LayoutView) -> Iterator[str]:
+    """Yields the notes on a checkpoint, the class that its tensors belong to, and what the target stores otherwise."""
     yield from _notes_on_names(source)
     yield from _notes_on_source(source)
     yield from source.match.notes
@@ -21,10 +23,26 @@ def notes_on_match(source: MatchedCheckpoint) -> Iterator[str]:
         if rows and rule.targets[0] in source.match.stored:
             name = source.ref(rule.targets[0]).name
             yield f"the last {rows} rows of {name} fill up the vocabulary and are left out"
+    yield from _notes_on_target(source, target)
     heads = [name for name, why in source.match.ignored.items() if why == IGNORED_HEAD]
     if heads:
         names = ", ".join(source.refs[name].name for name in heads[:4])
         yield f"{len(heads)} tensors are left out, {IGNORED_HEAD}: {names}"
+
+
+def _notes_on_target(source: MatchedCheckpoint, view: LayoutView) -> Iterator[str]:
+    """Yields a note on each tensor that the target stores without some rows, or added to another."""
+    for rule in view.rules:
+        name = source.stored_name(rule.sources[0])
+        if name is None:
+            continue
+        for op in (one.op if isinstance(one, At) else one for one in rule.ops):
+            if isinstance(op, Unpad):
+                end = "first" if op.first else "last"
+                yield f"the {end} {op.count} rows of {name}, which no token uses, are left out"
+            elif isinstance(op, AddRow):
+                added = source.stored_name(rule.sources[1])
+                yield f"{added or 'a row of zeros'} is added to every row of {name}"
 
 
 def notes_on_wrappers(

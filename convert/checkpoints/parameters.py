@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from equipoise.convert.architectures.computed_tensors import compute_tensor
 from equipoise.convert.architectures.expand import Parameter
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.matching import ClassMatch, MatchedCheckpoint
 from equipoise.convert.core.arrays import Array
-from equipoise.convert.core.computed_tensors import compute_tensor
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.ops import apply_all
 from equipoise.convert.core.rules import Rule

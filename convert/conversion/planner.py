@@ -371,7 +371,7 @@ class _Planner:
         return [
             *self.ledger.losses,
             *self.checkpoint.oddities,
-            *notes_on_match(self.source),
+            *notes_on_match(self.source, self.view),
             *self.zero_filled,
             *self._notes_on_classes(),
             *self._notes_on_groups(),

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from equipoise.convert.architectures.computed_tensors import compute_tensor, is_approximate
 from equipoise.convert.conversion.coverage import ValueCheck
 from equipoise.convert.conversion.plan_types import Step
 from equipoise.convert.core.arrays import Array
-from equipoise.convert.core.computed_tensors import compute_tensor, is_approximate
 from equipoise.convert.core.errors import CoverageError, InputError
 from equipoise.convert.core.ops import apply_all
 from equipoise.convert.core.rules import Namespace

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 DType = np.dtype[Any]
 Shape = tuple[int, ...]
+ArrayModule: TypeAlias = Any
+"""numpy, or a module with the same functions, such as jax.numpy."""
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64, 16: np.uint64}
 
@@ -27,3 +29,9 @@ def bit_sum(array: Array) -> int:
     (True, False)
     """
     return int(bits(array).sum(dtype=np.uint64))
+
+
+def check_fits(fits: bool, expected: str, found: object) -> None:
+    """Raises ``ValueError`` if shapes do not fit an operation."""
+    if not fits:
+        raise ValueError(f"expected {expected}, found {found}")

@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 
-from equipoise.convert.core.arrays import Array, Shape
-
-ArrayModule: TypeAlias = Any
-"""numpy, or a module with the same functions, such as jax.numpy."""
+from equipoise.convert.core.arrays import Array, ArrayModule, Shape, check_fits
+from equipoise.convert.core.row_ops import Pad, Unpad
 
 
 class Op(Protocol):
@@ -52,7 +50,7 @@ class Permute:
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """Returns permuted shapes; each operand must have as many axes as the permutation."""
         for shape in shapes:
-            _check(len(shape) == len(self.axes), f"{len(self.axes)} axes", shape)
+            check_fits(len(shape) == len(self.axes), f"{len(self.axes)} axes", shape)
         return tuple(tuple(shape[axis] for axis in self.axes) for shape in shapes)
 
     def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
@@ -95,7 +93,7 @@ class DropAxis:
         """Returns shapes with one axis less."""
         for shape in shapes:
             fits = len(shape) > self.axis and shape[self.axis] == 1
-            _check(fits, f"size 1 at axis {self.axis}", shape)
+            check_fits(fits, f"size 1 at axis {self.axis}", shape)
         return tuple((*shape[: self.axis], *shape[self.axis + 1 :]) for shape in shapes)
 
     def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
@@ -120,7 +118,7 @@ class SplitAxis:
         whole = math.prod(self.sizes)
         for shape in shapes:
             found = shape[self.axis] if len(shape) > self.axis else -1
-            _check(found == whole, f"size {whole} at axis {self.axis}", shape)
+            check_fits(found == whole, f"size {whole} at axis {self.axis}", shape)
         return tuple((*one[: self.axis], *self.sizes, *one[self.axis + 1 :]) for one in shapes)
 
     def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
@@ -145,7 +143,7 @@ class MergeAxes:
         """Returns shapes with one axis for several; the axes must have the sizes."""
         end = self.axis + len(self.sizes)
         for shape in shapes:
-            _check(
+            check_fits(
                 shape[self.axis : end] == self.sizes, f"{self.sizes} from axis {self.axis}", shape
             )
         return tuple((*one[: self.axis], math.prod(self.sizes), *one[end:]) for one in shapes)
@@ -171,9 +169,9 @@ class Concat:
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """Returns the joint shape; the operands may differ along the axis only."""
         found = tuple(shape[self.axis] if len(shape) > self.axis else -1 for shape in shapes)
-        _check(found == self.sizes, f"sizes {self.sizes} at axis {self.axis}", shapes)
+        check_fits(found == self.sizes, f"sizes {self.sizes} at axis {self.axis}", shapes)
         rests = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in shapes}
-        _check(len(rests) == 1, "equal sizes at the other axes", shapes)
+        check_fits(len(rests) == 1, "equal sizes at the other axes", shapes)
         first = shapes[0]
         return ((*first[: self.axis], sum(self.sizes), *first[self.axis + 1 :]),)
 
@@ -196,10 +194,10 @@ class Split:
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """Returns one shape for each piece; the sizes must add up."""
-        _check(len(shapes) == 1, "one tensor", shapes)
+        check_fits(len(shapes) == 1, "one tensor", shapes)
         shape = shapes[0]
         fits = len(shape) > self.axis and shape[self.axis] == sum(self.sizes)
-        _check(fits, f"size {sum(self.sizes)} at axis {self.axis}", shape)
+        check_fits(fits, f"size {sum(self.sizes)} at axis {self.axis}", shape)
         return tuple((*shape[: self.axis], size, *shape[self.axis + 1 :]) for size in self.sizes)
 
     def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
@@ -221,8 +219,8 @@ class Stack:
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """Returns the stacked shape; all operands must have one shape."""
-        _check(len(shapes) == self.count, f"{self.count} tensors", shapes)
-        _check(len(set(shapes)) == 1, "equal shapes", shapes)
+        check_fits(len(shapes) == self.count, f"{self.count} tensors", shapes)
+        check_fits(len(set(shapes)) == 1, "equal shapes", shapes)
         return ((*shapes[0][: self.axis], self.count, *shapes[0][self.axis :]),)
 
     def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
@@ -244,172 +242,15 @@ class Unstack:
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """Returns one shape for each piece; the axis must have the stated size."""
-        _check(len(shapes) == 1, "one tensor", shapes)
+        check_fits(len(shapes) == 1, "one tensor", shapes)
         shape = shapes[0]
         fits = len(shape) > self.axis and shape[self.axis] == self.count
-        _check(fits, f"size {self.count} at axis {self.axis}", shape)
+        check_fits(fits, f"size {self.count} at axis {self.axis}", shape)
         return ((*shape[: self.axis], *shape[self.axis + 1 :]),) * self.count
 
     def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns views of the operand."""
         return tuple(xp.take(arrays[0], index, self.axis) for index in range(self.count))
-
-
-@dataclass(frozen=True)
-class Pad:
-    """Adds ``count`` rows of zeros at an end of an axis, e.g. tokens that a vocabulary is filled up with.
-
-    Attributes:
-        axis: The axis.
-        count: How many rows.
-        first: Whether they come before the others.
-    """
-
-    axis: int
-    count: int
-    first: bool = False
-
-    @property
-    def inverse(self) -> Unpad:
-        """The operation that removes the rows."""
-        return Unpad(self.axis, self.count, self.first)
-
-    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """Returns shapes with a longer axis."""
-        for shape in shapes:
-            _check(len(shape) > self.axis, f"an axis {self.axis}", shape)
-        return tuple(_resized(shape, self.axis, self.count) for shape in shapes)
-
-    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
-        """Returns new arrays."""
-        ends = (self.count, 0) if self.first else (0, self.count)
-        return tuple(
-            xp.pad(one, [ends if axis == self.axis else (0, 0) for axis in range(one.ndim)])
-            for one in arrays
-        )
-
-
-@dataclass(frozen=True)
-class Unpad:
-    """Removes ``count`` rows at an end of an axis, whatever they hold: it undoes :class:`Pad`, and not the other way round."""
-
-    axis: int
-    count: int
-    first: bool = False
-
-    @property
-    def inverse(self) -> Pad:
-        """The operation that adds rows of zeros."""
-        return Pad(self.axis, self.count, self.first)
-
-    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """Returns shapes with a shorter axis, which must have so many rows."""
-        for shape in shapes:
-            fits = len(shape) > self.axis and shape[self.axis] >= self.count
-            _check(fits, f"at least {self.count} rows at axis {self.axis}", shape)
-        return tuple(_resized(shape, self.axis, -self.count) for shape in shapes)
-
-    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
-        """Returns views of the operands."""
-        ends = [slice(None)] * self.axis
-        return tuple(one[(*ends, self._kept(one.shape[self.axis]))] for one in arrays)
-
-    def _kept(self, size: int) -> slice:
-        return slice(self.count, None) if self.first else slice(size - self.count)
-
-
-@dataclass(frozen=True)
-class AddRow:
-    """Adds the only row of a second operand to every row of the first, e.g. the segment that all tokens have to their positions."""
-
-    width: int
-
-    @property
-    def inverse(self) -> SubtractNothing:
-        """The operation that takes the sum for the rows and zeros for what was added."""
-        return SubtractNothing(self.width)
-
-    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """Returns the shape of the first operand; both must have rows of the width."""
-        _check(len(shapes) == 2, "two tensors", shapes)
-        rows, row = shapes
-        fits = len(rows) == 2 and rows[1] == self.width and row == (1, self.width)
-        _check(fits, f"rows of {self.width} and one such row", shapes)
-        return (rows,)
-
-    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
-        """Returns a new array."""
-        return (arrays[0] + arrays[1],)
-
-
-@dataclass(frozen=True)
-class SubtractNothing:
-    """Takes an operand for a sum with a row of zeros: the rows, and that row. It undoes :class:`AddRow` up to where the parts lie."""
-
-    width: int
-
-    @property
-    def inverse(self) -> AddRow:
-        """The operation that adds the row."""
-        return AddRow(self.width)
-
-    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """Returns the shape and that of one row."""
-        _check(len(shapes) == 1, "one tensor", shapes)
-        (shape,) = shapes
-        _check(len(shape) == 2 and shape[1] == self.width, f"rows of {self.width}", shape)
-        return (shape, (1, self.width))
-
-    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
-        """Returns the operand and a new array of zeros."""
-        return (arrays[0], xp.zeros((1, self.width), arrays[0].dtype))
-
-
-@dataclass(frozen=True)
-class Copy:
-    """Gives ``count`` copies of one operand, for a layout that stores a tensor under several names."""
-
-    count: int
-
-    @property
-    def inverse(self) -> TakeFirst:
-        """The operation that takes the first copy."""
-        return TakeFirst(self.count)
-
-    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """Returns the shape so many times."""
-        _check(len(shapes) == 1, "one tensor", shapes)
-        return shapes * self.count
-
-    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
-        """Returns the operand itself, so many times."""
-        return arrays * self.count
-
-
-@dataclass(frozen=True)
-class TakeFirst:
-    """Takes the first of ``count`` operands of one shape: it undoes :class:`Copy`."""
-
-    count: int
-
-    @property
-    def inverse(self) -> Copy:
-        """The operation that copies it again."""
-        return Copy(self.count)
-
-    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """Returns the first shape; all must be equal."""
-        _check(len(shapes) == self.count, f"{self.count} tensors", shapes)
-        _check(len(set(shapes)) == 1, "equal shapes", shapes)
-        return shapes[:1]
-
-    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
-        """Returns the first operand."""
-        return arrays[:1]
-
-
-def _resized(shape: Shape, axis: int, count: int) -> Shape:
-    return (*shape[:axis], shape[axis] + count, *shape[axis + 1 :])
 
 
 @dataclass(frozen=True)
@@ -426,7 +267,7 @@ class At:
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """Returns the shapes with that at the position changed."""
-        _check(len(shapes) > self.position, f"more than {self.position} tensors", shapes)
+        check_fits(len(shapes) > self.position, f"more than {self.position} tensors", shapes)
         (shape,) = self.op.shapes((shapes[self.position],))
         return (*shapes[: self.position], shape, *shapes[self.position + 1 :])
 
@@ -434,11 +275,6 @@ class At:
         """Returns the operands with that at the position changed."""
         (array,) = self.op.apply((arrays[self.position],), xp)
         return (*arrays[: self.position], array, *arrays[self.position + 1 :])
-
-
-def _check(fits: bool, expected: str, found: object) -> None:
-    if not fits:
-        raise ValueError(f"expected {expected}, found {found}")
 
 
 def simplify(ops: Sequence[Op]) -> tuple[Op, ...]:

@@ -37,7 +37,7 @@ from typing import Any
 from equipoise.convert.architectures import expressions, name_templates
 from equipoise.convert.architectures.expand import Expansion, ExpressionScope, Parameter
 from equipoise.convert.architectures.spec import load_spec
-from equipoise.convert.core import ops
+from equipoise.convert.core import ops, row_ops
 from equipoise.convert.core.errors import SpecError
 from equipoise.convert.core.ops import Op
 from equipoise.convert.core.rules import Rule
@@ -208,11 +208,11 @@ _OP_BUILDERS: dict[str, Callable[..., Op]] = {
     "merge_axes": lambda axis, *sizes: ops.MergeAxes(axis, sizes),
     "stack": ops.Stack,
     "unstack": ops.Unstack,
-    "pad": ops.Pad,
-    "drop_last": ops.Unpad,
-    "drop_first": lambda axis, count: ops.Unpad(axis, count, first=True),
-    "add_row": ops.AddRow,
-    "copy": ops.Copy,
+    "pad": row_ops.Pad,
+    "drop_last": row_ops.Unpad,
+    "drop_first": lambda axis, count: row_ops.Unpad(axis, count, first=True),
+    "add_row": row_ops.AddRow,
+    "copy": row_ops.Copy,
 }
 
 

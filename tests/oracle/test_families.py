@@ -16,9 +16,9 @@ import worker_functions
 from architectures_page import SHOWN
 
 from equipoise.convert import convert, open_checkpoint
+from equipoise.convert.architectures.computed_tensors import APPROXIMATE_GENERATORS
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Parameter, expand
-from equipoise.convert.core.computed_tensors import APPROXIMATE_GENERATORS
 from equipoise.convert.core.errors import CoverageError
 from equipoise.convert.layouts import layout_module
 from equipoise.fixtures import models

@@ -12,17 +12,16 @@ from equipoise.convert.core.ops import (
     DropAxis,
     MergeAxes,
     Op,
-    Pad,
     Permute,
     Split,
     SplitAxis,
     Stack,
-    Unpad,
     Unstack,
     apply_all,
     output_shapes,
     simplify,
 )
+from equipoise.convert.core.row_ops import AddRow, Copy, Pad, SubtractNothing, TakeFirst, Unpad
 
 CUBE = np.arange(2 * 3 * 5).reshape(2, 3, 5)
 
@@ -56,6 +55,12 @@ CASES: list[tuple[Op, tuple[Any, ...]]] = [
     (At(1, DropAxis(0)), (CUBE, CUBE[:1], CUBE)),
     (Pad(1, 2), (CUBE,)),
     (Unpad(1, 2), (np.pad(CUBE, [(0, 0), (0, 2), (0, 0)]),)),
+    (Pad(2, 2, first=True), (CUBE,)),
+    (Unpad(1, 2, first=True), (np.pad(CUBE, [(0, 0), (2, 0), (0, 0)]),)),
+    (AddRow(5), (CUBE[0], np.zeros((1, 5), CUBE.dtype))),
+    (SubtractNothing(5), (CUBE[0],)),
+    (Copy(3), (CUBE,)),
+    (TakeFirst(2), (CUBE, CUBE)),
 ]
 
 
@@ -91,6 +96,11 @@ def test_inverse_and_shapes(op: Op, arrays: tuple[Any, ...]) -> None:
         (Pad(2, 1), ((1, 2),)),
         (Unpad(0, 3), ((2, 4),)),
         (At(1, DropAxis(0)), ((1, 2), (2, 2))),
+        (AddRow(3), ((4, 3), (2, 3))),
+        (AddRow(3), ((4, 3),)),
+        (SubtractNothing(3), ((4, 2),)),
+        (Copy(2), ((2,), (2,))),
+        (TakeFirst(2), ((2,), (3,))),
     ],
 )
 def test_mismatches_are_refused(op: Op, shapes: tuple[tuple[int, ...], ...]) -> None:
@@ -122,6 +132,20 @@ def test_split_axes_come_back(outer: list[int], sizes: list[int], data: st.DataO
     place = [data.draw(st.integers(0, size - 1)) for size in split.shape]
     inside = np.ravel_multi_index(place[axis : axis + len(sizes)], sizes)
     assert split[tuple(place)] == values[(*place[:axis], inside, *place[axis + len(sizes) :])]
+
+
+def test_rows_go_at_the_end_that_is_named() -> None:
+    rows = np.arange(6).reshape(3, 2) + 1
+    assert Unpad(0, 2, first=True).apply((rows,))[0].tolist() == [[5, 6]]
+    assert Unpad(0, 2).apply((rows,))[0].tolist() == [[1, 2]]
+    assert Pad(0, 1, first=True).apply((rows[:1],))[0].tolist() == [[0, 0], [1, 2]]
+    assert AddRow(2).apply((rows, np.array([[10, 20]])))[0].tolist() == [
+        [11, 22],
+        [13, 24],
+        [15, 26],
+    ]
+    first, added = SubtractNothing(2).apply((rows,))
+    assert (first.tolist(), added.tolist()) == (rows.tolist(), [[0, 0]])
 
 
 def test_no_padding_is_no_operation() -> None:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from equipoise.convert.core.arrays import Array, Shape, bits
-from equipoise.convert.core.computed_tensors import (
+from equipoise.convert.architectures.computed_tensors import (
     interleaved_sinusoidal_positions,
     sinusoidal_positions,
 )
+from equipoise.convert.core.arrays import Array, Shape, bits
 from equipoise.convert.core.tensor import is_floating
 from equipoise.validators.audit.content.source import relative_step
 

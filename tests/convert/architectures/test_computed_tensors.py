@@ -1,6 +1,6 @@
 import numpy as np
 
-from equipoise.convert.core.computed_tensors import compute_tensor
+from equipoise.convert.architectures.computed_tensors import compute_tensor
 
 ANGLE = 2 / 10000 ** (2 / 6)
 

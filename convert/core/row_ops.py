@@ -1,0 +1,169 @@
+"""Operations that drop, add or repeat what a layout stores otherwise: rows, copies.
+
+What they drop is lost, and their inverses put zeros there or take the first copy; :mod:`equipoise.convert.core.ops` says what an operation is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from equipoise.convert.core.arrays import Array, ArrayModule, Shape, check_fits
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Adds ``count`` rows of zeros at an end of an axis, e.g. tokens that a vocabulary is filled up with.
+
+    Attributes:
+        axis: The axis.
+        count: How many rows.
+        first: Whether they come before the others.
+    """
+
+    axis: int
+    count: int
+    first: bool = False
+
+    @property
+    def inverse(self) -> Unpad:
+        """The operation that removes the rows."""
+        return Unpad(self.axis, self.count, self.first)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with a longer axis."""
+        for shape in shapes:
+            check_fits(len(shape) > self.axis, f"an axis {self.axis}", shape)
+        return tuple(_resized(shape, self.axis, self.count) for shape in shapes)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns new arrays."""
+        ends = (self.count, 0) if self.first else (0, self.count)
+        return tuple(
+            xp.pad(one, [ends if axis == self.axis else (0, 0) for axis in range(one.ndim)])
+            for one in arrays
+        )
+
+
+@dataclass(frozen=True)
+class Unpad:
+    """Removes ``count`` rows at an end of an axis, whatever they hold: it undoes :class:`Pad`, and not the other way round."""
+
+    axis: int
+    count: int
+    first: bool = False
+
+    @property
+    def inverse(self) -> Pad:
+        """The operation that adds rows of zeros."""
+        return Pad(self.axis, self.count, self.first)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with a shorter axis, which must have so many rows."""
+        for shape in shapes:
+            fits = len(shape) > self.axis and shape[self.axis] >= self.count
+            check_fits(fits, f"at least {self.count} rows at axis {self.axis}", shape)
+        return tuple(_resized(shape, self.axis, -self.count) for shape in shapes)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns views of the operands."""
+        ends = [slice(None)] * self.axis
+        return tuple(one[(*ends, self._kept(one.shape[self.axis]))] for one in arrays)
+
+    def _kept(self, size: int) -> slice:
+        return slice(self.count, None) if self.first else slice(size - self.count)
+
+
+@dataclass(frozen=True)
+class AddRow:
+    """Adds the only row of a second operand to every row of the first, e.g. the segment that all tokens have to their positions."""
+
+    width: int
+
+    @property
+    def inverse(self) -> SubtractNothing:
+        """The operation that takes the sum for the rows and zeros for what was added."""
+        return SubtractNothing(self.width)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns the shape of the first operand; both must have rows of the width."""
+        check_fits(len(shapes) == 2, "two tensors", shapes)
+        rows, row = shapes
+        fits = len(rows) == 2 and rows[1] == self.width and row == (1, self.width)
+        check_fits(fits, f"rows of {self.width} and one such row", shapes)
+        return (rows,)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns a new array."""
+        return (arrays[0] + arrays[1],)
+
+
+@dataclass(frozen=True)
+class SubtractNothing:
+    """Takes an operand for a sum with a row of zeros: the rows, and that row. It undoes :class:`AddRow` up to where the parts lie."""
+
+    width: int
+
+    @property
+    def inverse(self) -> AddRow:
+        """The operation that adds the row."""
+        return AddRow(self.width)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns the shape and that of one row."""
+        check_fits(len(shapes) == 1, "one tensor", shapes)
+        (shape,) = shapes
+        check_fits(len(shape) == 2 and shape[1] == self.width, f"rows of {self.width}", shape)
+        return (shape, (1, self.width))
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns the operand and a new array of zeros."""
+        return (arrays[0], xp.zeros((1, self.width), arrays[0].dtype))
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Gives ``count`` copies of one operand, for a layout that stores a tensor under several names."""
+
+    count: int
+
+    @property
+    def inverse(self) -> TakeFirst:
+        """The operation that takes the first copy."""
+        return TakeFirst(self.count)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns the shape so many times."""
+        check_fits(len(shapes) == 1, "one tensor", shapes)
+        return shapes * self.count
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns the operand itself, so many times."""
+        return arrays * self.count
+
+
+@dataclass(frozen=True)
+class TakeFirst:
+    """Takes the first of ``count`` operands of one shape: it undoes :class:`Copy`."""
+
+    count: int
+
+    @property
+    def inverse(self) -> Copy:
+        """The operation that copies it again."""
+        return Copy(self.count)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns the first shape; all must be equal."""
+        check_fits(len(shapes) == self.count, f"{self.count} tensors", shapes)
+        check_fits(len(set(shapes)) == 1, "equal shapes", shapes)
+        return shapes[:1]
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns the first operand."""
+        return arrays[:1]
+
+
+def _resized(shape: Shape, axis: int, count: int) -> Shape:
+    return (*shape[:axis], shape[axis] + count, *shape[axis + 1 :])
