@@ -25,7 +25,6 @@ from typing import Any
 
 from equipoise.convert.architectures import expressions
 from equipoise.convert.architectures.config import Config
-from equipoise.convert.architectures.expand import ExpressionScope
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.core.errors import ArchitectureError
@@ -67,8 +66,7 @@ def read_keras_hub_config(config: Config) -> Config:
         if (value := _evaluate_theirs(text, own)) is not None:
             _set_field(values, field, value)
     read = Config(values, config.file, edits=values)
-    scope = ExpressionScope(spec, read, key)
-    _check_same(dict(_fields(table["config"], scope)), own, name, config)
+    _check_same(dict(_fields(table["config"], _lookup(spec, read))), own, name, config)
     return read
 
 
@@ -208,7 +206,7 @@ def write_keras_hub_config(
     )
     name = table["classes"][key]
     _check_requirements(table, name, config.with_defaults(spec.defaults))
-    fields = dict(_fields(table["config"], ExpressionScope(spec, config, key)))
+    fields = dict(_fields(table["config"], _lookup(spec, config)))
     return _with_heads(_layer(table["module"], name, fields), dtype)
 
 
@@ -282,33 +280,39 @@ def _found_value(config: Config, field: str, wanted: JsonValue) -> JsonValue:
     return found
 
 
-def _fields(table: _Table, scope: ExpressionScope) -> Iterator[tuple[str, JsonValue]]:
+def _lookup(spec: ArchitectureSpec, config: Config) -> expressions.Lookup:
+    """Returns what resolves names in expressions over our fields: entries under ``[let]``, and the config with its defaults."""
+    filled = config.with_defaults(spec.defaults)
+
+    def lookup(name: str) -> JsonValue:
+        if name in spec.let:
+            value: JsonValue = expressions.evaluate(spec.let[name], lookup)
+            return value
+        found: JsonValue = filled.lookup(name)
+        return found
+
+    return lookup
+
+
+def _fields(table: _Table, lookup: expressions.Lookup) -> Iterator[tuple[str, JsonValue]]:
     """Yields KerasHub's fields; one that the config lacks has KerasHub's default."""
     for field, entry in table.items():
         if isinstance(entry, Mapping):
-            if scope.holds(entry.get("when")):
-                inner = dict(_fields(entry["config"], scope))
-                yield (
-                    field,
-                    _layer(
-                        entry["module"],
-                        entry["class"],
-                        inner,
-                        "" if entry.get("plain") else REGISTERED_PREFIX,
-                    ),
-                )
+            inner = dict(_fields(entry["config"], lookup))
+            prefix = "" if entry.get("plain") else REGISTERED_PREFIX
+            yield field, _layer(entry["module"], entry["class"], inner, prefix)
         elif entry == "None":
             yield field, None
-        elif (value := _value(entry, scope)) is not None:
+        elif (value := _value(entry, lookup)) is not None:
             yield field, value
 
 
-def _value(entry: str | list[str], scope: ExpressionScope) -> JsonValue:
+def _value(entry: str | list[str], lookup: expressions.Lookup) -> JsonValue:
     """Returns the value of an expression, or of the first of several that is neither null nor false; None if there is none."""
     for text in [entry] if isinstance(entry, str) else entry:
         try:
-            value: JsonValue = scope.evaluate(text)
-        except ArchitectureError:
+            value: JsonValue = expressions.evaluate(text, lookup)
+        except (ArchitectureError, TypeError, LookupError, ValueError, ArithmeticError):
             continue
         if value is not None and (value is not False or isinstance(entry, str)):
             return value

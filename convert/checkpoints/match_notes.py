@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.matching import IGNORED_HEAD, MatchedCheckpoint
-from equipoise.convert.core.ops import At
-from equipoise.convert.core.row_ops import AddRow, Pad, Unpad
+from equipoise.convert.core.ops import At, Pad, Unpad
+from equipoise.convert.core.row_ops import AddRow
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.layouts import layout_module
 from equipoise.convert.layouts.base import LayoutView

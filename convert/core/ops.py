@@ -14,7 +14,6 @@ from typing import Protocol
 import numpy as np
 
 from equipoise.convert.core.arrays import Array, ArrayModule, Shape, check_fits
-from equipoise.convert.core.row_ops import Pad, Unpad
 
 
 class Op(Protocol):
@@ -251,6 +250,73 @@ class Unstack:
     def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns views of the operand."""
         return tuple(xp.take(arrays[0], index, self.axis) for index in range(self.count))
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Adds ``count`` rows of zeros at an end of an axis, e.g. tokens that a vocabulary is filled up with.
+
+    Attributes:
+        axis: The axis.
+        count: How many rows.
+        first: Whether they come before the others.
+    """
+
+    axis: int
+    count: int
+    first: bool = False
+
+    @property
+    def inverse(self) -> Unpad:
+        """The operation that removes the rows."""
+        return Unpad(self.axis, self.count, self.first)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with a longer axis."""
+        for shape in shapes:
+            check_fits(len(shape) > self.axis, f"an axis {self.axis}", shape)
+        return tuple(_resized(shape, self.axis, self.count) for shape in shapes)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns new arrays."""
+        ends = (self.count, 0) if self.first else (0, self.count)
+        return tuple(
+            xp.pad(one, [ends if axis == self.axis else (0, 0) for axis in range(one.ndim)])
+            for one in arrays
+        )
+
+
+@dataclass(frozen=True)
+class Unpad:
+    """Removes ``count`` rows at an end of an axis, whatever they hold: it undoes :class:`Pad`, and not the other way round."""
+
+    axis: int
+    count: int
+    first: bool = False
+
+    @property
+    def inverse(self) -> Pad:
+        """The operation that adds rows of zeros."""
+        return Pad(self.axis, self.count, self.first)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with a shorter axis, which must have so many rows."""
+        for shape in shapes:
+            fits = len(shape) > self.axis and shape[self.axis] >= self.count
+            check_fits(fits, f"at least {self.count} rows at axis {self.axis}", shape)
+        return tuple(_resized(shape, self.axis, -self.count) for shape in shapes)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns views of the operands."""
+        ends = [slice(None)] * self.axis
+        return tuple(one[(*ends, self._kept(one.shape[self.axis]))] for one in arrays)
+
+    def _kept(self, size: int) -> slice:
+        return slice(self.count, None) if self.first else slice(size - self.count)
+
+
+def _resized(shape: Shape, axis: int, count: int) -> Shape:
+    return (*shape[:axis], shape[axis] + count, *shape[axis + 1 :])
 
 
 @dataclass(frozen=True)

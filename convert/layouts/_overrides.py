@@ -208,9 +208,9 @@ _OP_BUILDERS: dict[str, Callable[..., Op]] = {
     "merge_axes": lambda axis, *sizes: ops.MergeAxes(axis, sizes),
     "stack": ops.Stack,
     "unstack": ops.Unstack,
-    "pad": row_ops.Pad,
-    "drop_last": row_ops.Unpad,
-    "drop_first": lambda axis, count: row_ops.Unpad(axis, count, first=True),
+    "pad": ops.Pad,
+    "drop_last": ops.Unpad,
+    "drop_first": lambda axis, count: ops.Unpad(axis, count, first=True),
     "add_row": row_ops.AddRow,
     "copy": row_ops.Copy,
 }

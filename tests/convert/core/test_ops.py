@@ -12,16 +12,18 @@ from equipoise.convert.core.ops import (
     DropAxis,
     MergeAxes,
     Op,
+    Pad,
     Permute,
     Split,
     SplitAxis,
     Stack,
+    Unpad,
     Unstack,
     apply_all,
     output_shapes,
     simplify,
 )
-from equipoise.convert.core.row_ops import AddRow, Copy, Pad, SubtractNothing, TakeFirst, Unpad
+from equipoise.convert.core.row_ops import AddRow, Copy, SubtractNothing, TakeFirst
 
 CUBE = np.arange(2 * 3 * 5).reshape(2, 3, 5)
 
