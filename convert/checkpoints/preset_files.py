@@ -12,6 +12,7 @@ from equipoise.convert.architectures.keras_hub_config import (
     REGISTERED_PREFIX,
     is_keras_hub_config,
     read_keras_hub_config,
+    snake_case,
 )
 from equipoise.convert.architectures.spec import load_spec
 from equipoise.convert.checkpoints.companion_files import (
@@ -31,6 +32,13 @@ _NAMES = {
     "vocabulary.spm": "tokenizer.model",
 }
 """Name in a preset -> name in transformers where the architecture says nothing else."""
+_ARGUMENTS = {
+    "vocabulary.txt": "vocabulary",
+    "vocabulary.json": "vocabulary",
+    "merges.txt": "merges",
+    "vocabulary.spm": "proto",
+}
+"""Name in a preset -> argument of KerasHub's class, which is null in a preset, as the file lies beside."""
 _TOKENIZER_CONFIG, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
 
 
@@ -138,7 +146,13 @@ def _tokenizer_text(table: Mapping[str, JsonValue], folder: Path) -> str:
     lower = (
         {"lowercase": bool(settings.get("do_lower_case", True))} if table.get("lowercase") else {}
     )
-    config = {"name": table["module"].rpartition(".")[2], "config_file": _TOKENIZER_CONFIG, **lower}
+    files = dict.fromkeys(_ARGUMENTS[asset] for asset in _assets(table))
+    config = {
+        "name": snake_case(table["class"]),
+        "config_file": _TOKENIZER_CONFIG,
+        **files,
+        **lower,
+    }
     values = {
         "module": table["module"],
         "class_name": table["class"],

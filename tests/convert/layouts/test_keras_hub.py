@@ -292,3 +292,44 @@ def test_a_tokenizer_goes_along(tmp_path: Path) -> None:
         made / "tokenizer.json"
     ).read_bytes()
     assert (tmp_path / "again" / "config.json").read_bytes() == (made / "config.json").read_bytes()
+
+
+ARGUMENTS = {
+    "vocab.txt": ["vocabulary"],
+    "vocab.json": ["vocabulary", "merges"],
+    ".model": ["proto"],
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_file_of_a_tokenizer_goes_both_ways(name: str, tmp_path: Path) -> None:
+    """KerasHub's class takes null for a file that lies beside; without the argument it does not load."""
+    spec = load_spec(model_type_of(name))
+    assert spec is not None
+    files = spec.layouts["keras_hub"]["keras"].get("tokenizer", {}).get("files", [])
+    if not files:
+        pytest.skip("KerasHub makes its vocabulary of tokenizer.json")
+    source = write_source(tmp_path / "source", name)
+    for file in files:
+        (source / file).write_text(f"not read: {file}")
+    convert(source, tmp_path / "preset", to="keras-hub", allow_lossy=True)
+    convert(tmp_path / "preset", tmp_path / "back", to="pytorch")
+    assert {file: (tmp_path / "back" / file).read_text() for file in files} == {
+        file: f"not read: {file}" for file in files
+    }
+    config = json.loads((tmp_path / "preset" / "tokenizer.json").read_text())["config"]
+    wanted = next(names for end, names in ARGUMENTS.items() if files[0].endswith(end))
+    assert all(config[argument] is None for argument in wanted)
+    assert config["config_file"] == "tokenizer.json"
+
+
+def test_the_page_lists_every_class() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "keras-hub.md").read_text(encoding="utf-8")
+    for model_type in {model_type_of(name) for name in MODELS}:
+        spec = load_spec(model_type)
+        assert spec is not None
+        classes = spec.layouts["keras_hub"]["keras"]["classes"]
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{model_type}` |"))
+        for key, theirs in classes.items():
+            assert spec.classes[key].name in row
+            assert theirs in row
