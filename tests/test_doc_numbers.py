@@ -62,6 +62,18 @@ def google_mutations() -> tuple[str, str]:
     return str(planted - sum(len(one["missed"]) for one in rows)), str(planted)
 
 
+def hub_types() -> tuple[str]:
+    """Returns the number of model types that have KerasHub's names."""
+    specs = filter(None, map(load_spec, spec_names()))
+    return (str(sum(bool(spec.layouts["keras_hub"]) for spec in specs)),)
+
+
+def hub_mutations() -> tuple[str, str]:
+    rows = results("mutations-keras-hub").values()
+    planted = sum(one["planted"] for one in rows)
+    return f"{planted - sum(len(one['missed']) for one in rows):,}", f"{planted:,}"
+
+
 def coverage(name: str) -> tuple[str, str]:
     """Returns the number of model types that torch.export accepts, and the share of them with a judged program."""
     found = [
@@ -153,6 +165,12 @@ FIGURES: list[tuple[str, str, Callable[[], tuple[str, ...]]]] = [
     ("CHANGELOG.md", rf"{NUMBER} calls with every option", lambda: agreement()[:1]),
     ("docs/run.md", rf"{NUMBER} calls of {NUMBER} tasks on {NUMBER} models", lambda: agreement()),
     ("docs/derive.md", rf"Equipoise knows {NUMBER} model types", lambda: (str(len(spec_names())),)),
+    ("README.md", rf"presets of {NUMBER} model types", hub_types),
+    ("CHANGELOG.md", rf"\[{NUMBER} model types\]\(docs/keras-hub.md\)", hub_types),
+    ("docs/what-it-reads.md", rf"\[{NUMBER} model types\]\(keras-hub.md\)", hub_types),
+    ("docs/graph.md", rf"bit for bit for {NUMBER} model types", hub_types),
+    ("docs/keras-hub.md", rf"these {NUMBER} are known here", hub_types),
+    ("docs/keras-hub.md", rf"{NUMBER} of {NUMBER} are noticed", hub_mutations),
     (
         "docs/architecture-files.md",
         rf"Of {NUMBER} mistakes in {NUMBER} files, drawn with a seed, {NUMBER} \({NUMBER} %\)",
@@ -220,6 +238,7 @@ ELSEWHERE: list[tuple[str, str, str]] = [
     ("README.md", r"\d+/\d+ +[\d.]+ +\d+ MB", "one run, on one machine"),
     ("README.md", r"(?s)<!-- made by `make newest` -->.*<!-- end -->", "tests/test_newest.py"),
     ("README.md", r"Over [\d,]+ tests run", "test_number_of_tests"),
+    ("docs/keras-hub.md", r"loads \d+ model types", "KerasHub's preset_loader.py"),
     ("README.md", r"10 GB of disk", "an upper bound"),
     ("CONTRIBUTING.md", r"10 GB of disk", "an upper bound"),
     (
