@@ -61,7 +61,8 @@ def read_keras_hub_config(config: Config) -> Config:
     for field, value in table.get("requires", {}).items():
         _set_field(values, field, value)
     for field, value in _inverted_fields(table["config"], own):
-        _set_field(values, field, value)
+        if field not in spec.let:
+            _set_field(values, field, value)
     for field, text in table.get("read", {}).items():
         if (value := _evaluate_theirs(text, own)) is not None:
             _set_field(values, field, value)
