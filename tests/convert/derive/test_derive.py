@@ -18,8 +18,8 @@ from equipoise.convert.verify import verify
 pytestmark = pytest.mark.transformers
 
 LLAMA_LIKE = {
-    "model_type": "qwen3_moe",
-    "architectures": ["Qwen3MoeForCausalLM"],
+    "model_type": "glm4_moe",
+    "architectures": ["Glm4MoeForCausalLM"],
     "vocab_size": 60,
     "hidden_size": 24,
     "intermediate_size": 20,
@@ -28,22 +28,22 @@ LLAMA_LIKE = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 6,
-    "num_experts": 3,
+    "n_routed_experts": 3,
     "num_experts_per_tok": 2,
-    "mlp_only_layers": [1],
+    "first_k_dense_replace": 1,
     "tie_word_embeddings": True,
 }
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random mixture of experts of an architecture without a TOML; its second layer is dense."""
+    """A tiny random mixture of experts of an architecture without a TOML; its first layer is dense."""
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("moe")
     values = {key: one for key, one in LLAMA_LIKE.items() if key != "architectures"}
-    config = transformers.CONFIG_MAPPING["qwen3_moe"].from_dict(values)
-    transformers.Qwen3MoeForCausalLM(config).save_pretrained(folder)
+    config = transformers.CONFIG_MAPPING["glm4_moe"].from_dict(values)
+    transformers.Glm4MoeForCausalLM(config).save_pretrained(folder)
     return folder
 
 
@@ -61,7 +61,7 @@ def test_an_unknown_architecture_is_converted_to_flax_and_back(
     assert refused.code == 2
     assert "equipoise derive" in refused.err
     file = tmp_path / "moe.toml"
-    done = cli("derive", saved, "--output", file, "--class", "Qwen3MoeForCausalLM")
+    done = cli("derive", saved, "--output", file, "--class", "Glm4MoeForCausalLM")
     assert done.code == 0, done.err
     assert "1 of 1 classes are exact" in done.err
     text = tomllib.loads(file.read_text())
@@ -70,7 +70,7 @@ def test_an_unknown_architecture_is_converted_to_flax_and_back(
     start = "model.layers.{layer}"
     expert = lines[f"{start}.mlp.experts.{{expert}}.gate_proj"]
     assert expert["kind"] == "linear(hidden_size, moe_intermediate_size, bias=False)"
-    assert "mlp_only_layers" in expert["when"]
+    assert "first_k_dense_replace" in expert["when"]
     assert text["ties"]["lm_head.weight"]["when"] == "tie_word_embeddings"
     assert cli("derive", saved, "--output", file).code == 2
 
@@ -79,8 +79,8 @@ def test_an_unknown_architecture_is_converted_to_flax_and_back(
     same = cli("diff", saved, flax, "--architecture", file)
     assert same.code == 0, same.out + same.err
     assert cli("diff", saved, flax).code == 2
-    kernel = open_checkpoint(flax)["model/layers/0/mlp/experts/2/gate_proj/kernel"]
-    weight = open_checkpoint(saved)["model.layers.0.mlp.experts.2.gate_proj.weight"]
+    kernel = open_checkpoint(flax)["model/layers/1/mlp/experts/2/gate_proj/kernel"]
+    weight = open_checkpoint(saved)["model.layers.1.mlp.experts.2.gate_proj.weight"]
     assert (kernel.read() == weight.read().T).all()
     with pytest.raises(InputError, match="the conversion used the architecture file"):
         verify(flax, source=saved)
