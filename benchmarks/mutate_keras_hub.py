@@ -49,10 +49,10 @@ from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.core.ops import apply_all
 from equipoise.convert.layouts import keras_hub, pytorch
 from equipoise.fixtures.keras_hub_models import (
-    LEFT_TO_KERAS_HUB,
     MODELS,
     config_of,
     flat_fields,
+    is_left_to_keras_hub,
     model_type_of,
     write_source,
 )
@@ -141,10 +141,8 @@ def _observe(name: str) -> str:
 def _is_config(written: dict[str, Any], expected: dict[str, Any]) -> bool:
     """Whether a config has KerasHub's values, and every field that KerasHub would not fill in by itself."""
     ours, theirs = {*flat_fields(written)}, {*flat_fields(expected)}
-    missing = {
-        (key.removeprefix("config."), value) for key, value in theirs - ours if value != "null"
-    }
-    return ours <= theirs and missing <= LEFT_TO_KERAS_HUB
+    missing = ((key.removeprefix("config."), value) for key, value in theirs - ours)
+    return ours <= theirs and all(map(is_left_to_keras_hub, missing))
 
 
 def _are_equal(expansion: Expansion, source: dict[str, Array], hub: dict[str, Array]) -> bool:

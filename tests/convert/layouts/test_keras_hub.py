@@ -24,11 +24,11 @@ from equipoise.convert.core.errors import ArchitectureError, CoverageError
 from equipoise.convert.layouts import keras_hub
 from equipoise.convert.verify import verify
 from equipoise.fixtures.keras_hub_models import (
-    LEFT_TO_KERAS_HUB,
     MODELS,
     TOKENS,
     config_of,
     flat_fields,
+    is_left_to_keras_hub,
     model_type_of,
     write_source,
 )
@@ -72,7 +72,7 @@ def test_what_is_written_is_what_keras_hub_writes(name: str, tmp_path: Path) -> 
     assert config == expected
     written, whole = set(flat_fields(ours)), set(flat_fields(theirs))
     assert written <= whole
-    assert {one for one in whole - written if one[1] != "null"} <= LEFT_TO_KERAS_HUB
+    assert {one for one in whole - written if not is_left_to_keras_hub(one)} == set()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -245,6 +245,28 @@ def test_what_keras_hub_does_not_compute_is_refused(
         convert(source, tmp_path / "preset", to="keras-hub")
     assert text in str(refused.value)
     assert not os.path.lexists(tmp_path / "preset")
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("vit", "image_shape", [16, 12, 3]),
+        ("vit", "use_class_token", False),
+        ("qwen3", "sliding_window_size", 128),
+        ("gemma3", "local_rope_scaling_factor", 2.0),
+    ],
+)
+def test_a_preset_that_transformers_does_not_compute_is_refused(
+    name: str, field: str, value: object, tmp_path: Path
+) -> None:
+    preset = Path(shutil.copytree(GOLDEN / name, tmp_path / "preset"))
+    config = json.loads((preset / "config.json").read_text())
+    config["config"][field] = value
+    (preset / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArchitectureError, match="is no model of transformers") as refused:
+        convert(preset, tmp_path / "back", to="pytorch")
+    assert field in str(refused.value)
+    assert not os.path.lexists(tmp_path / "back")
 
 
 def test_heads_and_other_architectures_are_refused(tmp_path: Path, cli: Callable[..., Any]) -> None:
