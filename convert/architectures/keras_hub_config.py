@@ -32,6 +32,8 @@ from equipoise.convert.core.framework_types import JsonValue
 
 REGISTERED_PREFIX = "keras_hub>"
 _INVERSES = {ast.Mult: operator.floordiv, ast.Add: operator.sub, ast.Sub: operator.add}
+_NULL = "None"
+"""The expression, or the last of several, for a field that is null where KerasHub's default is something else."""
 _Table = Mapping[str, Any]
 """A table of an architecture file."""
 
@@ -272,8 +274,11 @@ def _check_requirements(table: _Table, name: str, config: Config) -> None:
 def _found_value(config: Config, field: str, wanted: JsonValue) -> JsonValue:
     """Returns a field of a config, or what transformers 5 has in its place, or what is wanted if neither is there."""
     rope = config.values.get("rope_parameters")
-    if isinstance(rope, Mapping) and field not in config.values and field in rope:
-        return rope[field]
+    if isinstance(rope, Mapping) and field not in config.values:
+        if field == "rope_scaling" and rope.get("rope_type", "default") != "default":
+            return rope
+        if field in rope:
+            return rope[field]
     try:
         found: JsonValue = config.lookup(field)
     except ArchitectureError:
@@ -302,9 +307,7 @@ def _fields(table: _Table, lookup: expressions.Lookup) -> Iterator[tuple[str, Js
             inner = dict(_fields(entry["config"], lookup))
             prefix = "" if entry.get("plain") else REGISTERED_PREFIX
             yield field, _layer(entry["module"], entry["class"], inner, prefix)
-        elif entry == "None":
-            yield field, None
-        elif (value := _value(entry, lookup)) is not None:
+        elif (value := _value(entry, lookup)) is not None or _NULL in (entry, entry[-1]):
             yield field, value
 
 
