@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from equipoise.cli import _output, _run
+from equipoise.cli import _output, _run, _validation
 from equipoise.cli._types import Duration, NameValue, PathName
 
 if TYPE_CHECKING:
@@ -160,4 +160,33 @@ def status_command(results: tuple[Path, ...], as_json: bool) -> int:
     from equipoise.fleet.status import fleet_status
 
     _print_status(fleet_status(results), as_json=as_json)
+    return _run.EXIT_OK
+
+
+@command.command("report")
+@click.argument("results", nargs=-1, required=True, type=PathName())
+@click.option("--html", "page", type=PathName(), help="Write one HTML page over all jobs.")
+@click.option(
+    "--json", "json_file", type=PathName(), help="Write all results as JSON; - is stdout."
+)
+@_run.handle_errors
+def report_command(results: tuple[Path, ...], page: Path | None, json_file: Path | None) -> int:
+    """Write one page over all jobs, the worst first, or all their results as one JSON document.
+
+    RESULTS are the folders of `--out`: one, or one a shard.
+    """
+    import json
+
+    from equipoise.convert.core.errors import InputError
+    from equipoise.fleet.report.page import to_html
+    from equipoise.fleet.report.rows import read_results, read_rows
+
+    if page is None and json_file is None:
+        raise InputError("no report is asked for", expected="--html FILE, --json FILE or both")
+    _validation.check_reports(page, json_file)
+    if page is not None:
+        _validation.write_report(page, to_html(read_rows(results), page.absolute()))
+    if json_file is not None:
+        text = json.dumps(read_results(results), indent=1, ensure_ascii=False) + "\n"
+        _validation.write_report(json_file, text)
     return _run.EXIT_OK

@@ -50,6 +50,10 @@ class JobRunner:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the worker."""
         self._worker.close()
 
     def run(self, job: Job) -> dict[str, Any]:
