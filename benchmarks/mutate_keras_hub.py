@@ -125,7 +125,7 @@ def _observe(name: str) -> str:
         if read.model_type != spec.model_type or read.architectures != (cls.name,):
             return "model type"
         ours, back = dict(flat_fields(config_of(name))), dict(flat_fields(read.values))
-        lost = {key for key, value in ours.items() if back.get(key) != value}
+        lost = {key for key, value in ours.items() if back.get(key, "null") != value}
     except (
         EquipoiseError,
         KeyError,
