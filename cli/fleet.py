@@ -90,6 +90,7 @@ def _run_fleet(
     from equipoise.fleet.running.worker_process import Limits
     from equipoise.fleet.status import fleet_status
 
+    _check_options(name, options, is_folder=job_list.is_dir())
     fleet = Fleet(
         jobs=read_jobs(name, job_list, options),
         settings=RunSettings(results.absolute(), retry, Limits(time_limit, memory_limit)),
@@ -103,6 +104,25 @@ def _run_fleet(
     _print_status(fleet_status([results]), as_json=as_json)
     codes = [code for status, code in _EXIT_CODES.items() if counts[status]]
     return codes[0] if codes else _run.EXIT_OK
+
+
+def _check_options(name: str, options: tuple[str, ...], *, is_folder: bool) -> None:
+    """Checks the options of all jobs as the command itself does; the lines of a file may have those that are missing.
+
+    Raises:
+        UsageError: It does not know them.
+    """
+    from equipoise.cli.main import root
+
+    context = click.get_current_context()
+    command = root.get_command(context, name)
+    assert command is not None
+    paths = ["SOURCE"] if name == "validate" else ["SOURCE", "OUTPUT"]
+    try:
+        command.make_context(name, [*paths, *options], parent=context)
+    except click.MissingParameter:
+        if is_folder:
+            raise
 
 
 def _tell(result: dict[str, Any], number: int, count: int) -> None:
