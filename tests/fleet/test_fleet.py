@@ -46,7 +46,7 @@ def counts(folder: Path) -> Counter[str]:
 def test_workers_are_killed_at_random(tmp_path: Path) -> None:
     """Each job is done once with the right result, though workers die all the time."""
     make_models(tmp_path / "models", 60)
-    jobs = read_jobs("convert", tmp_path / "models", ["--to", "flax"])
+    jobs = read_jobs("convert", str(tmp_path / "models"), ["--to", "flax"])
     out = tmp_path / "out"
     ended = threading.Event()
     killed: list[int] = []
@@ -123,7 +123,7 @@ def test_a_job_that_kills_every_worker(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "running"))
     monkeypatch.setattr("equipoise.fleet.running.job_runner.WorkerProcess", _deadly)
     (tmp_path / "list").write_text("good\ndeadly\n")
-    jobs = read_jobs("convert", tmp_path / "list", ["--to", "flax"])
+    jobs = read_jobs("convert", str(tmp_path / "list"), ["--to", "flax"])
     run_fleet(Fleet(jobs, RunSettings(tmp_path / "out", retries=2), workers=1), lambda *_: None)
     found = [ResultStore.open(tmp_path / "out").read(job.key) for job in jobs]
     assert [one["status"] for one in found] == ["ok", "failed"]
