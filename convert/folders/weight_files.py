@@ -14,6 +14,7 @@ from equipoise.convert.folders.shard_index import without_index_ending
 from equipoise.convert.folders.training_states import (
     find_distributed_checkpoint,
     find_orbax_checkpoint,
+    find_t5x_checkpoint,
     find_zero_checkpoint,
 )
 
@@ -148,6 +149,7 @@ def _candidates(folder: Path) -> list[WeightFiles]:
         find_zero_checkpoint,
         find_distributed_checkpoint,
         find_orbax_checkpoint,
+        find_t5x_checkpoint,
         _find_keras_weights,
         _find_only_file,
     ):

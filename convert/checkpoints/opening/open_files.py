@@ -35,6 +35,7 @@ _LAYOUT_OF_CONTAINER = {
     "tensor_bundle": "tensorflow",
     "flax_msgpack": "flax",
     "orbax": "flax",
+    "t5x_checkpoint": "flax",
 }
 """Container -> its layout; variables of a TensorFlow checkpoint may have the names of Google's code too."""
 

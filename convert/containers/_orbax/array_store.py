@@ -1,4 +1,4 @@
-"""Arrays of an Orbax checkpoint: zarr arrays in a key-value store of OCDBT, or in folders; tensorstore reads and writes them."""
+"""Arrays of a checkpoint of Orbax or T5X: zarr arrays in a key-value store of OCDBT, or in folders; tensorstore reads and writes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from equipoise.convert.core.arrays import Array, DType, Shape
-from equipoise.convert.core.errors import ContainerError, InputError
+from equipoise.convert.core.errors import CheckpointError, ContainerError, InputError
 from equipoise.convert.core.framework_types import JsonValue, TensorStore, TensorStoreModule
 from equipoise.convert.core.tensor import DTYPES, array_blocks, dtype_named
 from equipoise.convert.files.containment import check_readable
@@ -49,7 +49,7 @@ def import_tensorstore() -> TensorStoreModule:
         return importlib.import_module("tensorstore")
     except ImportError:
         raise InputError(
-            "Orbax checkpoints need the package tensorstore, which is not installed: pip install 'equipoise[orbax]'"
+            "checkpoints of Orbax and T5X need the package tensorstore, which is not installed: pip install 'equipoise[orbax]'"
         ) from None
 
 
@@ -106,6 +106,27 @@ class StoredArray:
         except _STORE_ERRORS as error:
             raise store_error("cannot be read", self.file, error, self.name) from error
         return np.asarray(found, order="C")
+
+    def check_complete(self, tensor: str, found: int, hint: str) -> None:
+        """Checks that all chunks are there: tensorstore takes one that is missing for zeros.
+
+        Args:
+            tensor: The name of the tensor, for the message.
+            found: Number of chunks in the store.
+            hint: What to do.
+
+        Raises:
+            CheckpointError: There are fewer.
+        """
+        if found < self.chunk_count:
+            raise CheckpointError(
+                "chunks of the array are missing",
+                file=self.file,
+                tensor=tensor,
+                expected=f"{self.chunk_count} chunks",
+                found=f"{found}",
+                hint=hint,
+            )
 
 
 def store_error(
