@@ -152,8 +152,6 @@ class LayoutOverrides:
         ]
 
     def _rules_of_entry(self, entry: Mapping[str, Any]) -> list[Rule]:
-        if not self._scope.holds(entry.get("when")):
-            return []
         sources, targets = entry["sources"], entry["targets"]
         fields = [
             {field for one in side for field in name_templates.index_names(one)}
@@ -162,6 +160,9 @@ class LayoutOverrides:
         outer = tuple(name for name in self.spec.repeat if name in fields[0] & fields[1])
         found = []
         for indices in self._scope.index_combinations(outer):
+            self._scope.indices = dict(indices)
+            if not self._scope.holds(entry.get("when")):
+                continue
             left = [name for one in sources for name in self._expand_template(one, indices)]
             right = [name for one in targets for name in self._expand_template(one, indices)]
             steps = tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from equipoise.convert import open_checkpoint
 from equipoise.convert.api import convert
 from equipoise.convert.core.errors import CoverageError
 from equipoise.exporters.weight_layout import nest_paths
+from equipoise.fixtures.t5x_checkpoints import write_t5x
 
 pytestmark = pytest.mark.transformers
 
 LAYERS = 11
+EXPERTS = 4
 SIZES = {
     "vocab_size": 37,
     "d_model": 14,
@@ -138,6 +141,31 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "t5-v1.1": ("T5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "mt5": ("MT5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "umt5": ("UMT5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "longt5-local": (
+        "LongT5",
+        {
+            "feed_forward_proj": "gated-gelu",
+            "tie_word_embeddings": False,
+            "encoder_attention_type": "local",
+        },
+    ),
+    "longt5-tglobal": (
+        "LongT5",
+        {
+            "feed_forward_proj": "gated-gelu",
+            "tie_word_embeddings": False,
+            "encoder_attention_type": "transient-global",
+        },
+    ),
+    "switch": (
+        "SwitchTransformers",
+        {
+            "tie_word_embeddings": True,
+            "num_sparse_encoder_layers": 5,
+            "num_sparse_decoder_layers": 3,
+            "num_experts": EXPERTS,
+        },
+    ),
 }
 
 
@@ -147,9 +175,60 @@ def make(case: str, folder: Path) -> tuple[dict[str, Any], Tree, str]:
     state = model_of(name, folder, **settings)
     if name == "UMT5":
         return state, scanned_tree(state), "t5x-scanned"
-    gated = settings["feed_forward_proj"] != "relu"
+    gated = settings.get("feed_forward_proj", "relu") != "relu"
     wide = ("wi_0", "wi_1") if gated else ("wi",)
+    if name == "LongT5":
+        flat = plain_tree(as_t5(state), wide=wide, has_head=gated)
+        return state, {**flat, **global_attention(state)}, "t5x"
+    if name == "SwitchTransformers":
+        flat = plain_tree(as_t5(state), wide=wide, has_head=gated)
+        dense = {key: value for key, value in flat.items() if value.size}
+        return state, {**dense, **experts(state)}, "t5x"
     return state, plain_tree(state, wide=wide, has_head=gated), "t5x"
+
+
+def as_t5(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the tensors of LongT5 or Switch under T5's names, zeros for the dense layers that experts replace."""
+    renamed = {
+        name.replace("LocalSelfAttention", "SelfAttention")
+        .replace("TransientGlobalSelfAttention", "SelfAttention")
+        .replace(".mlp.", ".DenseReluDense."): value
+        for name, value in state.items()
+    }
+    return defaultdict(lambda: np.zeros(0), renamed)
+
+
+def global_attention(state: Mapping[str, Any]) -> Tree:
+    """Returns what LongT5's global attention adds, as its conversion script reads it."""
+    start = "encoder.block.{}.layer.0.TransientGlobalSelfAttention"
+    bias = state.get(f"{start.format(0)}.global_relative_attention_bias.weight")
+    if bias is None:
+        return {}
+    return {
+        "encoder/side_relpos_bias/rel_embedding": bias.T,
+        **{
+            f"encoder/layers_{index}/attention/T5LayerNorm_0/scale": state[
+                f"{start.format(index)}.global_input_layer_norm.weight"
+            ]
+            for index in range(LAYERS)
+        },
+    }
+
+
+def experts(state: Mapping[str, Any]) -> Tree:
+    """Returns the experts and routers of Switch: in every second layer of the encoder, every third of the decoder."""
+    flat: Tree = {}
+    for side, last, step in (("encoder", 1, 2), ("decoder", 2, 3)):
+        for index in range(1, LAYERS, step):
+            start = f"{side}.block.{index}.layer.{last}.mlp"
+            for name in ("wi", "wo"):
+                every = [
+                    state[f"{start}.experts.expert_{one}.{name}.weight"].T for one in range(EXPERTS)
+                ]
+                flat[f"{side}/layers_{index}/mlp/expert/{name}/kernel"] = np.stack(every)
+            router = state[f"{start}.router.classifier.weight"].T
+            flat[f"{side}/layers_{index}/mlp/router/router_weights/w/kernel"] = router
+    return flat
 
 
 def assert_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -158,20 +237,27 @@ def assert_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         np.testing.assert_array_equal(found[name], value, name)
 
 
-@pytest.mark.parametrize("root", ["", "target"])
-@pytest.mark.parametrize("case", CASES)
-def test_to_pytorch(case: str, root: str, tmp_path: Path) -> None:
-    """Found by its names, also within a training state; every tensor is bit for bit PyTorch's."""
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [*((case, "checkpoint") for case in CASES), ("t5", "tree"), ("umt5", "tree"), ("t5", "target")],
+)
+def test_to_pytorch(case: str, kind: str, tmp_path: Path) -> None:
+    """Found by its names, in T5X's own checkpoint and within a training state; every tensor is bit for bit PyTorch's."""
     source = tmp_path / "source"
     state, flat, layout = make(case, source)
-    tree = {root: nested(flat)} if root else nested(flat)
-    (source / "flax_model.msgpack").write_bytes(serialization.msgpack_serialize(tree))
+    if kind == "checkpoint":
+        pytest.importorskip("tensorstore")
+        scales = frozenset(name for name in flat if name.endswith("scale"))
+        write_t5x(source, flat, small=scales, state=False)
+    else:
+        tree = {"target": nested(flat)} if kind == "target" else nested(flat)
+        (source / "flax_model.msgpack").write_bytes(serialization.msgpack_serialize(tree))
     assert open_checkpoint(source).layout == layout
     convert(source, tmp_path / "out", to="pytorch")
     expected = {
         name: value
         for name, value in state.items()
-        if not name.endswith("embed_tokens.weight")
+        if (not name.endswith("embed_tokens.weight") or case.startswith("longt5"))
         and (name != "lm_head.weight" or not CASES[case][1]["tie_word_embeddings"])
     }
     assert_same(load_file(tmp_path / "out" / "model.safetensors"), expected)
@@ -207,6 +293,113 @@ def test_orbax(case: str, tmp_path: Path) -> None:
     with checkpoint.StandardCheckpointer() as checkpointer:
         restored = checkpointer.restore(tmp_path / "again" / "orbax_checkpoint")
     assert_same(flatten_dict(restored, sep="/"), flat)
+
+
+PIX2STRUCT = {
+    "text_config": {
+        "vocab_size": 37, "hidden_size": 15, "d_kv": 5, "d_ff": 23, "num_heads": 3, "num_layers": 3,
+        "relative_attention_num_buckets": 8,
+    },
+    "vision_config": {
+        "hidden_size": 14, "patch_embed_hidden_size": 11, "d_ff": 17, "d_kv": 5, "num_attention_heads": 2,
+        "num_hidden_layers": 11, "seq_len": 19,
+    },
+}  # fmt: skip
+
+
+def pix2struct_tree(state: Mapping[str, Any]) -> Tree:
+    """Returns Pix2Struct's tree, as its conversion script reads it."""
+    flat = {
+        "encoder/token_embedder/patch_projection/kernel": state[
+            "encoder.embeddings.patch_projection.weight"
+        ].T,
+        "encoder/token_embedder/patch_projection/bias": state[
+            "encoder.embeddings.patch_projection.bias"
+        ],
+        "encoder/token_embedder/embedders_0/pos_embedding": state[
+            "encoder.embeddings.row_embedder.weight"
+        ],
+        "encoder/token_embedder/embedders_1/pos_embedding": state[
+            "encoder.embeddings.column_embedder.weight"
+        ],
+        "encoder/encoder_norm/scale": state["encoder.layernorm.weight"],
+        "decoder/token_embedder/embedding": state["decoder.embed_tokens.weight"],
+        "decoder/decoder_norm/scale": state["decoder.final_layer_norm.weight"],
+        "decoder/logits_dense/kernel": state["decoder.lm_head.weight"].T,
+        "decoder/relpos_bias/rel_embedding": state[
+            "decoder.layer.0.self_attention.attention.relative_attention_bias.weight"
+        ].T,
+    }
+    for index in range(11):
+        ours, theirs = f"encoder/layers_{index}", f"encoder.encoder.layer.{index}"
+        for name, other in (
+            ("query", "query"),
+            ("key", "key"),
+            ("value", "value"),
+            ("out", "output"),
+        ):
+            flat[f"{ours}/attention/{name}/kernel"] = state[f"{theirs}.attention.{other}.weight"].T
+        for name in ("wi_0", "wi_1", "wo"):
+            flat[f"{ours}/mlp/{name}/kernel"] = state[f"{theirs}.mlp.{name}.weight"].T
+        for name in ("pre_attention_layer_norm", "pre_mlp_layer_norm"):
+            flat[f"{ours}/{name}/scale"] = state[f"{theirs}.{name}.weight"]
+    for index in range(3):
+        ours, theirs = f"decoder/layers_{index}", f"decoder.layer.{index}"
+        for part, norm in (("self_attention", "self"), ("encoder_decoder_attention", "cross")):
+            for name, other in (
+                ("query", "query"),
+                ("key", "key"),
+                ("value", "value"),
+                ("out", "output"),
+            ):
+                flat[f"{ours}/{part}/{name}/kernel"] = state[
+                    f"{theirs}.{part}.attention.{other}.weight"
+                ].T
+            flat[f"{ours}/pre_{norm}_attention_layer_norm/scale"] = state[
+                f"{theirs}.{part}.layer_norm.weight"
+            ]
+        for name in ("wi_0", "wi_1", "wo"):
+            flat[f"{ours}/mlp/{name}/kernel"] = state[
+                f"{theirs}.mlp.DenseReluDense.{name}.weight"
+            ].T
+        flat[f"{ours}/pre_mlp_layer_norm/scale"] = state[f"{theirs}.mlp.layer_norm.weight"]
+    return flat
+
+
+def test_pix2struct(tmp_path: Path) -> None:
+    """An encoder of image patches: its checkpoint becomes PyTorch's tensors, and comes back."""
+    import transformers
+
+    pytest.importorskip("tensorstore")
+    config = transformers.Pix2StructConfig(**PIX2STRUCT)
+    model = transformers.Pix2StructForConditionalGeneration(config)
+    generator = torch.Generator().manual_seed(3)
+    state = {
+        name: torch.randn(value.shape, generator=generator).numpy()
+        for name, value in model.state_dict().items()
+    }
+    source, flat = tmp_path / "source", pix2struct_tree(state)
+    assert len(flat) == len(state)
+    write_t5x(source, flat, state=False)
+    content = {**config.to_dict(), "architectures": ["Pix2StructForConditionalGeneration"]}
+    (source / "config.json").write_text(json.dumps(content))
+    assert open_checkpoint(source).layout == "t5x"
+    convert(source, tmp_path / "out", to="pytorch")
+    assert_same(load_file(tmp_path / "out" / "model.safetensors"), state)
+    convert(tmp_path / "out", tmp_path / "again", to="t5x")
+    content = (tmp_path / "again" / "flax_model.msgpack").read_bytes()
+    assert_same(flatten_dict(serialization.msgpack_restore(content), sep="/"), flat)
+
+
+def test_switch_with_an_output_layer_is_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    name, settings = CASES["switch"]
+    source = tmp_path / "source"
+    state = model_of(name, source, **{**settings, "tie_word_embeddings": False})
+    save_file({key: value.copy() for key, value in state.items()}, source / "model.safetensors")
+    with pytest.raises(CoverageError, match="no output layer of their own"):
+        convert(source, tmp_path / "out", to="t5x")
 
 
 def test_flax_outputs(tmp_path: Path) -> None:
