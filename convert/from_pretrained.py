@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -23,7 +24,7 @@ from equipoise.convert.checkpoints.find_class import find_class
 from equipoise.convert.checkpoints.hub import resolve_source
 from equipoise.convert.checkpoints.opening.open_checkpoint import open_checkpoint
 from equipoise.convert.conversion.plan_types import Step
-from equipoise.convert.conversion.planner import plan
+from equipoise.convert.conversion.planner import UNPROVEN, plan
 from equipoise.convert.conversion.transform import check_values, target_arrays
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, InputError
@@ -199,7 +200,10 @@ def state_dict(checkpoint: Checkpoint) -> dict[str, LazyTensor]:
     Raises:
         CoverageError: A tensor's values would be lost in PyTorch's model.
     """
-    planned = plan(checkpoint, "pytorch", partial=True)
+    planned = plan(checkpoint, "pytorch", partial=True, unproven=True)
+    for note in planned.notes:
+        if note.startswith(UNPROVEN):
+            warnings.warn(note, stacklevel=2)
     for check in planned.checks:
         check_values(check, checkpoint.tensors)
     known = {entry.name for entry in planned.coverage if entry.side == "source"}

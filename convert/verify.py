@@ -30,7 +30,14 @@ Progress = Callable[[str, int], None]
 OPENING_OPTIONS = ("subtree", "variant", "dequantize")
 """Options of :func:`open_checkpoint` that are taken from the manifest: they choose among the source's own weights."""
 
-_SHOWN_OPTIONS = (*OPENING_OPTIONS, "merge_adapter", "architecture", "allow", "allow_lossy")
+_SHOWN_OPTIONS = (
+    *OPENING_OPTIONS,
+    "merge_adapter",
+    "architecture",
+    "allow",
+    "allow_lossy",
+    "unproven",
+)
 
 
 @dataclass(frozen=True)
@@ -255,6 +262,7 @@ class _Verifier:
                 architecture=architecture,
                 allow=options.get("allow"),
                 allow_lossy=bool(options.get("allow_lossy")),
+                unproven=bool(options.get("unproven")),
                 max_shard_size=options.get("max_shard_size"),
             )
         except EquipoiseError as error:

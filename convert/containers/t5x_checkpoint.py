@@ -119,13 +119,15 @@ def _tensor_ref(name: str, array: StoredArray, node: MapNode) -> TensorRef:
     """Returns the reference to an array, which must be what its placeholder says."""
     shape = check_shape(array.shape, array.dtype, file=array.file, tensor=name)
     metadata = node.entries[_METADATA]
-    said = metadata.entries.get("shape") if isinstance(metadata, MapNode) else None
-    if isinstance(said, OtherNode) and said.value != shape:
+    declared = metadata.entries.get("shape") if isinstance(metadata, MapNode) else None
+    if isinstance(declared, OtherNode) and declared.value != shape:
         raise ContainerError(
             "an array has another shape than its placeholder says",
             file=array.file,
             tensor=name,
-            expected=str(list(said.value) if isinstance(said.value, tuple) else said.kind),
+            expected=str(
+                list(declared.value) if isinstance(declared.value, tuple) else declared.kind
+            ),
             found=str(list(shape)),
             hint="the checkpoint is damaged, or put together from several; copy it again",
         )

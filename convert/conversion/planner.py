@@ -30,7 +30,7 @@ from equipoise.convert.conversion.source_checks import (
     replicated_cause,
 )
 from equipoise.convert.core.arrays import DType, Shape
-from equipoise.convert.core.errors import CheckpointError, InputError
+from equipoise.convert.core.errors import ArchitectureError, CheckpointError, InputError
 from equipoise.convert.core.rules import Namespace, Rule, StepRule, compose
 from equipoise.convert.core.tensor import (
     TensorHeader,
@@ -39,6 +39,8 @@ from equipoise.convert.core.tensor import (
 )
 from equipoise.convert.layouts import is_plugin
 
+UNPROVEN = "not proven: "
+"""How a note begins that says what no code of others has judged."""
 _NO_MODEL_TYPE = (
     "config.json has no model type, which AutoConfig needs; --architecture NAME writes it"
 )
@@ -52,6 +54,7 @@ def plan(
     architecture: str | None = None,
     allow: Mapping[str, str] | None = None,
     allow_lossy: bool = False,
+    unproven: bool = False,
     max_shard_size: int | None = None,
     partial: bool = False,
 ) -> Plan:
@@ -79,12 +82,13 @@ def plan(
         architecture: A model type or class to use instead of the config's.
         allow: Tensors that may be lost although the plan would be refused -> the reason; a name may contain ``*``.
         allow_lossy: Leaves out every tensor that the target's class cannot hold, with a note, instead of refusing.
+        unproven: Converts where no code of others has judged a layout of this class, with a note, instead of refusing.
         max_shard_size: Largest number of tensor bytes in a file; None writes one file.
         partial: Accepts unknown, missing and wrongly shaped tensors: for a loader that reports them itself.
 
     Raises:
         CoverageError: A tensor is unknown, missing, wrongly shaped or cannot be represented.
-        ArchitectureError: The architecture is unknown.
+        ArchitectureError: The architecture is unknown, or not proven in this layout.
         CheckpointError: There is no such target.
     """
     if dtype is not None and dtype not in CAST_DTYPES:
@@ -101,13 +105,18 @@ def plan(
         source = MatchedCheckpoint(checkpoint, match)
         target = replace(target, view=layout_view(source.expansion, layout))
         ledger = CoverageLedger(allowed, lossy=allow_lossy)
+        doubts = _unproven_layouts(source, target)
+        if doubts and not unproven:
+            raise ArchitectureError(f"{doubts[0]}; --unproven converts it", file=checkpoint.path)
         planned = _Planner(source, target, ledger, partial=partial).plan()
+        planned = replace(planned, notes=(*doubts, *planned.notes))
     check_has_tensors(checkpoint)
     options = {
         "architecture": architecture,
         "max_shard_size": max_shard_size,
         "allow": dict(allow or {}),
         "allow_lossy": allow_lossy,
+        "unproven": unproven,
         **checkpoint.choices,
     }
     notes = (
@@ -116,6 +125,17 @@ def plan(
         *notes_on_left_files(checkpoint.folder),
     )
     return replace(planned, options=options, notes=notes)
+
+
+def _unproven_layouts(source: MatchedCheckpoint, target: PlanTarget) -> list[str]:
+    """Returns what no code of others has judged about the layouts of a conversion."""
+    views = ((source.match.layout, source.match.view), (target.layout, target.view))
+    name = source.expansion.cls.name
+    return [
+        f"{UNPROVEN}{name} in the layout {layout}: {view.unproven}"
+        for layout, view in views
+        if view is not None and view.unproven
+    ]
 
 
 def _stays_in_layout(checkpoint: Checkpoint, layout: str) -> bool:
