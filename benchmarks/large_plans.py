@@ -2,7 +2,7 @@
 
     python benchmarks/large_plans.py [--conversion FOLDER]
 
-The models are sparse files: headers of safetensors, and shards without room on disk. Each command runs in a process of its own; seconds and
+Then layers in stacks of 1.2 GB are converted. The models are sparse files: headers of safetensors, and shards without room on disk. Each command runs in a process of its own; seconds and
 peak memory go to ``benchmarks/results/large-plans.json``. With ``--conversion`` a Llama of 20 GB of random bfloat16 is written into FOLDER, which needs
 42 GB, converted to Orbax and back; the hashes of all its tensors must come back too.
 """
@@ -32,6 +32,12 @@ import json, sys
 from pathlib import Path
 from equipoise.fixtures.sparse_models import write_random_model
 print(json.dumps({"bytes": write_random_model(Path(sys.argv[2]), sys.argv[1])}))
+"""
+WRITE_SCANNED = """
+import json, sys
+from pathlib import Path
+from equipoise.fixtures.sparse_models import write_sparse_scanned_umt5
+print(json.dumps({"bytes": write_sparse_scanned_umt5(Path(sys.argv[1]), 1024)}))
 """
 PLANS: dict[str, tuple[tuple[str, ...], ...]] = {
     "llama-70b": (
@@ -75,6 +81,29 @@ def measure_plans(scratch: Path) -> dict[str, Any]:
     return found
 
 
+def measure_stacks(scratch: Path) -> dict[str, Any]:
+    """Returns what it takes to convert layers in stacks of 1.2 GB, from safetensors and from Orbax."""
+    source, orbax = scratch / "scanned", scratch / "scanned-orbax"
+    written = run_command([sys.executable, "-c", WRITE_SCANNED, source])
+    rows = [
+        row(
+            "convert t5x-scanned (safetensors) --to pytorch",
+            equipoise("convert", source, scratch / "a", "--to", "pytorch"),
+        ),
+        row(
+            "convert t5x-scanned --to t5x-scanned-orbax",
+            equipoise("convert", source, orbax, "--to", "t5x-scanned-orbax"),
+        ),
+        row(
+            "convert t5x-scanned-orbax --to pytorch",
+            equipoise("convert", orbax, scratch / "b", "--to", "pytorch"),
+        ),
+    ]
+    for name in ("a", "b", "scanned-orbax"):
+        shutil.rmtree(scratch / name)
+    return {"gigabytes": round(written.output["bytes"] / 1e9, 1), "commands": rows}
+
+
 def hashes(folder: Path) -> dict[str, str]:
     """Returns tensor -> hash of its bytes, as the manifest of a conversion has them."""
     manifest = json.loads((folder / "equipoise.json").read_text())
@@ -115,8 +144,14 @@ def main() -> None:
     old = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
         plans = measure_plans(Path(scratch))
+        stacks = measure_stacks(Path(scratch))
     conversion = measure_conversion(chosen) if chosen else old.get("conversion")
-    result = {"machine": describe_machine(None), "plans": plans, "conversion": conversion}
+    result = {
+        "machine": describe_machine(None),
+        "plans": plans,
+        "stacks": stacks,
+        "conversion": conversion,
+    }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -7,10 +7,11 @@ must be matched by a row of ``FIGURES``, or by one of ``ELSEWHERE`` with the rea
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,18 @@ def converted_types() -> str:
     return str(sum(bool(found & {"tensorflow", "flax"}) for found in names))
 
 
-def google_mutations() -> tuple[str, str]:
-    rows = results("mutations-google").values()
+def noticed(name: str) -> tuple[str, str]:
+    """Returns how many planted mistakes were noticed, and how many there were."""
+    rows = results(name).values()
     planted = sum(one["planted"] for one in rows)
     return str(planted - sum(len(one["missed"]) for one in rows)), str(planted)
+
+
+def largest(rows: Iterable[Mapping[str, float]]) -> tuple[str, str]:
+    """Returns the most seconds and the most megabytes of some commands."""
+    every = list(rows)
+    seconds, megabytes = (max(row[key] for row in every) for key in ("seconds", "peak_mb"))
+    return str(math.ceil(seconds)), str(megabytes)
 
 
 def coverage(name: str) -> tuple[str, str]:
@@ -161,7 +170,27 @@ FIGURES: list[tuple[str, str, Callable[[], tuple[str, ...]]]] = [
     (
         "docs/architecture-files.md",
         rf"would notice: {NUMBER} of {NUMBER} are noticed",
-        google_mutations,
+        lambda: noticed("mutations-google"),
+    ),
+    (
+        "docs/architecture-files.md",
+        rf"`tests/convert/layouts/test_t5x.py`:\s+{NUMBER} of {NUMBER} are noticed",
+        lambda: noticed("mutations-t5x"),
+    ),
+    (
+        "docs/graph.md",
+        rf"planned in at most {NUMBER} s and {NUMBER} MB",
+        lambda: largest(
+            one for model in results("large-plans")["plans"].values() for one in model["commands"]
+        ),
+    ),
+    (
+        "docs/graph.md",
+        rf"Llama of {NUMBER} GB takes at most {NUMBER} MB",
+        lambda: (
+            str(results("large-plans")["conversion"]["gigabytes"]),
+            largest(results("large-plans")["conversion"]["commands"])[1],
+        ),
     ),
     (
         "docs/export.md",

@@ -91,7 +91,7 @@ def read(path: Path) -> Container:
 
 def _tensor_ref(name: str, array: StoredArray, path: Path) -> TensorRef:
     shape = check_shape(array.shape, array.dtype, file=path, tensor=name)
-    return TensorRef(name, array.dtype, shape, path, stream=array.blocks)
+    return TensorRef(name, array.dtype, shape, path, stream=array.blocks, ranges=array)
 
 
 def _without_nnx_keys(tensors: Mapping[str, TensorRef]) -> Mapping[str, TensorRef]:

@@ -139,4 +139,4 @@ def _tensor_ref(name: str, array: StoredArray, node: MapNode) -> TensorRef:
             expected="bfloat16 of its own, or another dtype",
             hint="take a checkpoint that a later T5X saved",
         )
-    return TensorRef(name, array.dtype, shape, array.file, stream=array.blocks)
+    return TensorRef(name, array.dtype, shape, array.file, stream=array.blocks, ranges=array)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
@@ -12,7 +12,13 @@ from equipoise.convert.checkpoints.find_class import (
     find_class_if_known,
     with_fitted_config,
 )
-from equipoise.convert.checkpoints.match_notes import notes_on_match, notes_on_wrappers
+from equipoise.convert.checkpoints.match_notes import (
+    notes_on_classes,
+    notes_on_groups,
+    notes_on_match,
+    notes_on_wrappers,
+    unproven_layouts,
+)
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
 from equipoise.convert.checkpoints.preset_files import notes_on_companions
 from equipoise.convert.checkpoints.sentence_modules import notes_on_left_files
@@ -39,8 +45,6 @@ from equipoise.convert.core.tensor import (
 )
 from equipoise.convert.layouts import is_plugin
 
-UNPROVEN = "not proven: "
-"""How a note begins that says what no code of others has judged."""
 _NO_MODEL_TYPE = (
     "config.json has no model type, which AutoConfig needs; --architecture NAME writes it"
 )
@@ -105,7 +109,7 @@ def plan(
         source = MatchedCheckpoint(checkpoint, match)
         target = replace(target, view=layout_view(source.expansion, layout))
         ledger = CoverageLedger(allowed, lossy=allow_lossy)
-        doubts = _unproven_layouts(source, target)
+        doubts = unproven_layouts(source, layout, target.view)
         if doubts and not unproven:
             raise ArchitectureError(f"{doubts[0]}; --unproven converts it", file=checkpoint.path)
         planned = _Planner(source, target, ledger, partial=partial).plan()
@@ -125,17 +129,6 @@ def plan(
         *notes_on_left_files(checkpoint.folder),
     )
     return replace(planned, options=options, notes=notes)
-
-
-def _unproven_layouts(source: MatchedCheckpoint, target: PlanTarget) -> list[str]:
-    """Returns what no code of others has judged about the layouts of a conversion."""
-    views = ((source.match.layout, source.match.view), (target.layout, target.view))
-    name = source.expansion.cls.name
-    return [
-        f"{UNPROVEN}{name} in the layout {layout}: {view.unproven}"
-        for layout, view in views
-        if view is not None and view.unproven
-    ]
 
 
 def _stays_in_layout(checkpoint: Checkpoint, layout: str) -> bool:
@@ -393,26 +386,9 @@ class _Planner:
             *self.checkpoint.oddities,
             *notes_on_match(self.source),
             *self.zero_filled,
-            *self._notes_on_classes(),
-            *self._notes_on_groups(),
+            *notes_on_classes(self.source, self.target.layout, self.view),
+            *notes_on_groups(self.view, self.target.format.container),
         ]
-
-    def _notes_on_classes(self) -> Iterator[str]:
-        """Yields notes on classes of transformers that are known to compute other outputs than PyTorch's."""
-        match = self.source.match
-        for layout, view in ((match.layout, match.view), (self.target.layout, self.view)):
-            if view.known_difference:
-                name = self.expansion.cls.names.get(layout, self.expansion.cls.name)
-                yield f"{name} computes other outputs than PyTorch from the same weights: {view.known_difference}"
-
-    def _notes_on_groups(self) -> Iterator[str]:
-        """Yields a note on variables that Keras HDF5 cannot load because they belong to no layer."""
-        bare = [name for name, group in self.view.groups.items() if not group]
-        if bare and self.target.format.container == "keras_hdf5":
-            yield (
-                f"{', '.join(bare)} belongs to no layer; TensorFlow's HDF5 loader never reads such weights, "
-                "--to tensorflow-safetensors keeps them"
-            )
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:

@@ -38,7 +38,12 @@ class Dialect:
 def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, LayoutOverrides]:
     """Returns the view of a layout, without the parts of single layouts (groups, roots, aliases)."""
     overrides = LayoutOverrides(expansion, dialect.layout)
-    multi = overrides.multi_parameter_rules()
+    # A rule over modules that this class lacks, e.g. those of a decoder, is none of its rules.
+    multi = [
+        rule
+        for rule in overrides.multi_parameter_rules()
+        if any(name in expansion.parameters for name in rule.sources)
+    ]
     covered = {name for rule in multi for name in rule.sources}
     rules: list[Rule] = []
     shared: dict[str, str] = {}

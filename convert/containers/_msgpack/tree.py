@@ -11,7 +11,7 @@ from equipoise.convert.containers._msgpack.file_layout import CHUNKED_KEY, CHUNK
 from equipoise.convert.containers._msgpack.scanner import ArrayNode, MapNode, Node, OtherNode
 from equipoise.convert.containers._shared.checks import check_name, check_shape
 from equipoise.convert.core.errors import ContainerError
-from equipoise.convert.core.tensor import Extent, TensorRef
+from equipoise.convert.core.tensor import Extent, ExtentRanges, TensorRef
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,10 @@ def _chunked_ref(name: str, node: MapNode, path: Path) -> TensorRef:
     dtype = chunks[0].dtype
     parts = tuple(Extent(path, chunk.offset, chunk.nbytes) for chunk in chunks)
     shape = check_shape(sizes, dtype, file=path, tensor=name)
-    ref = TensorRef(name, dtype, shape, path, stream=partial(_stream_chunks, parts))
+    stream = partial(_stream_chunks, parts)
+    ref = TensorRef(
+        name, dtype, shape, path, stream=stream, ranges=ExtentRanges(parts, shape, dtype)
+    )
     found = sum(part.nbytes for part in parts)
     if found != ref.nbytes:
         raise ContainerError(

@@ -100,6 +100,18 @@ class StoredArray:
         for start in range(0, self.shape[0], rows):
             yield from array_blocks(self._read((slice(start, min(start + rows, self.shape[0])),)))
 
+    def piece_length(self, axis: int) -> int:
+        """Returns the length of a chunk along an axis."""
+        return self.chunks[axis]
+
+    def read_range(self, axis: int, start: int, stop: int) -> Array:
+        """Returns the indices ``start`` to ``stop`` of an axis, and all of the others.
+
+        Raises:
+            ContainerError: A chunk is missing or corrupt.
+        """
+        return self._read((*[slice(None)] * axis, slice(start, stop)))
+
     def _read(self, index: tuple[slice, ...]) -> Array:
         try:
             found = self.store[index].read(order="C").result()
