@@ -72,6 +72,14 @@ def test_the_only_step_is_read_and_several_are_listed(stored: Path) -> None:
         open_checkpoint(stored.parent)
 
 
+def test_files_are_named_below_their_folder(stored: Path, cli: Callable[..., Any]) -> None:
+    found = json.loads(cli("inspect", stored, "--json").out)
+    names = {one["name"] for one in found["files"]}
+    assert {"checkpoint", f"{WO}/.zarray"} <= names
+    assert len(names) == len(found["files"])
+    assert found["layout"] == "t5x"
+
+
 def test_an_unfinished_save_is_named(stored: Path) -> None:
     stored.rename(stored.with_name("checkpoint_7.tmp-1234"))
     with pytest.raises(CheckpointError, match="saving was not finished"):
