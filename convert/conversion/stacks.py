@@ -86,17 +86,19 @@ def _axis_before(op: Op, axis: int) -> int | None:
 
 
 def cut_stack(
-    step: Step, refs: Sequence[TensorRef], whole_bytes: int = WHOLE_BYTES
+    step: Step, refs: Sequence[TensorRef], whole_bytes: int | None = None
 ) -> list[StackPart]:
     """Returns the parts in which a step is computed, in the order of its targets; none if its sources are read whole.
 
     Args:
         step: The step.
         refs: Its sources.
-        whole_bytes: The largest stack that is read whole, and about how much of a larger one is read at once.
+        whole_bytes: The largest stack that is read whole, and about how much of a larger one is read at once; None
+            for :data:`WHOLE_BYTES`.
     """
+    limit = WHOLE_BYTES if whole_bytes is None else whole_bytes
     first, *others = step.rules or (None,)
-    if first is None or len(refs) != 1 or refs[0].nbytes <= whole_bytes:
+    if first is None or len(refs) != 1 or refs[0].nbytes <= limit:
         return []
     (ref,) = refs
     rule = first.rule
@@ -104,7 +106,7 @@ def cut_stack(
     if axis is None or reader is None or any(len(one.rule.sources) != 1 for one in others):
         return []
     count = ref.shape[axis]
-    at_once = max(1, whole_bytes * count // ref.nbytes, -(-reader.piece_length(axis) // _MAX_READS))
+    at_once = max(1, limit * count // ref.nbytes, -(-reader.piece_length(axis) // _MAX_READS))
     starts = range(0, count, at_once)
     parts = [
         StackPart(_part_of_step(step, rule, start, stop), reader, axis, start, stop)

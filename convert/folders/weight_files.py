@@ -81,8 +81,11 @@ def shard_count(path: Path) -> int | None:
     return int(found["count"]) if found else None
 
 
-KINDRED: Mapping[str, tuple[str, ...]] = {"tensorflow": ("google",)}
-"""Layout -> others that TensorFlow itself writes, which who asks for it means too."""
+KINDRED: Mapping[str, tuple[str, ...]] = {
+    "tensorflow": ("google",),
+    "flax": ("t5x", "t5x-scanned"),
+}
+"""Layout -> others in files of the same framework, which who asks for it means too; the names of the tensors say which."""
 
 
 def layout_from_filename(name: str) -> str | None:

@@ -77,7 +77,6 @@ def test_files_are_named_below_their_folder(stored: Path, cli: Callable[..., Any
     names = {one["name"] for one in found["files"]}
     assert {"checkpoint", f"{WO}/.zarray"} <= names
     assert len(names) == len(found["files"])
-    assert found["layout"] == "t5x"
 
 
 def test_an_unfinished_save_is_named(stored: Path) -> None:

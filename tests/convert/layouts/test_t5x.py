@@ -18,8 +18,11 @@ from safetensors.numpy import load_file
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.api import convert
+from equipoise.convert.conversion import stacks
 from equipoise.convert.core.errors import CoverageError
+from equipoise.convert.from_pretrained import state_dict
 from equipoise.convert.research.marks import known_specs
+from equipoise.convert.verify import verify
 from equipoise.exporters.weight_layout import nest_paths
 from equipoise.fixtures.t5x_checkpoints import write_t5x
 from equipoise.fixtures.t5x_trees import CASES, Tree, settings_of, tree_of
@@ -124,6 +127,27 @@ def test_orbax(case: str, tmp_path: Path) -> None:
     with checkpoint.StandardCheckpointer() as checkpointer:
         restored = checkpointer.restore(tmp_path / "again" / "orbax_checkpoint")
     assert_same(flatten_dict(restored, sep="/"), flat)
+
+
+@pytest.mark.parametrize("container", ["msgpack", "safetensors", "orbax"])
+def test_stacks_in_parts(container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scanned layers that are read in parts give the files, hashes and checks that whole stacks give."""
+    if container == "orbax":
+        pytest.importorskip("tensorstore")
+    source, form = tmp_path / "source", f"t5x-scanned-{container}"
+    state, flat, _ = make("umt5", source)
+    (source / "flax_model.msgpack").write_bytes(serialization.msgpack_serialize(nested(flat)))
+    convert(source, tmp_path / "scanned", to=form)
+    whole = convert(tmp_path / "scanned", tmp_path / "whole", to="pytorch")
+    monkeypatch.setattr(stacks, "WHOLE_BYTES", 3000)
+    parts = convert(tmp_path / "scanned", tmp_path / "parts", to="pytorch")
+    assert parts.values["tensors"] == whole.values["tensors"]
+    assert parts.values["sources"] == whole.values["sources"]
+    assert parts.target_files == whole.target_files
+    assert verify(tmp_path / "parts", source=tmp_path / "scanned").findings == ()
+    loaded = state_dict(open_checkpoint(tmp_path / "scanned"))
+    name = "decoder.block.10.layer.1.EncDecAttention.o.weight"
+    np.testing.assert_array_equal(loaded[name][:].numpy(), state[name])
 
 
 def test_switch_with_an_output_layer_is_refused(tmp_path: Path) -> None:
