@@ -51,6 +51,8 @@ dictionary, and `TaskPipeline` loads a model once for many samples.
 - **No tokens are drawn unasked.** `pipeline()` draws tokens in text generation unless `do_sample` is false; `run` takes the likeliest
   ones and says so. `--option do_sample=true --option seed=1` draws them, the same ones each time.
 - **Segments** of instance segmentation stand with the best last, on top of the others; `pipeline()` leaves their order to PyTorch's `topk`, which specifies none.
+- **Answers with a score of 0**, which question answering adds where `top_k` is larger than the number of spans, are others and stand in another order.
+- `return_timestamps` is an option of the call; within `generate_kwargs`, where its effect depends on the model's files, it is refused.
 - `batch_size` and `num_workers` of every task, and `timeout` of tasks on images, are taken and change nothing.
 - A LoRA adapter beside its base, quantized weights, code of a model's own and SeamlessM4T are refused in one line that says what to do.
 

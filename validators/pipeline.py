@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Answer, CallOption, Sample, SampleValue
+from equipoise.exporters.artifact import find_manifest
+from equipoise.validators.core.types import Answer, Batch, CallOption, Runner, Sample, SampleValue
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import FileSample
@@ -24,6 +25,7 @@ from equipoise.validators.models.sources import (
 from equipoise.validators.parameters.declarations import pipeline_of
 from equipoise.validators.parameters.options import CallOptions, sort_options
 from equipoise.validators.pipeline_io import parse_inputs
+from equipoise.validators.runtime.fixed_sizes import FixedSizeRunner
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
 from equipoise.validators.tasks.base import find_task, pipeline_case
@@ -125,6 +127,7 @@ class TaskPipeline:
                     **options,
                 )
             )
+            self._input_shapes = _input_shapes(source)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -166,8 +169,20 @@ class TaskPipeline:
             options=call.case,
         )
         batch = self.task.encode(self.model, case)
-        outputs = self.task.run(self._runner, self.model, batch)
+        outputs = self.task.run(self._fitting(batch), self.model, batch)
         return self.task.decode(self.model, batch, outputs, **call.decode)[0]
+
+    def _fitting(self, batch: Batch) -> Runner:
+        """Returns the runner; that of a program with fixed sizes fits the inputs to them."""
+        if not self._input_shapes:
+            return self._runner
+        tokenizer = self.model.tokenizer if self.model.has_tokenizer else None
+        return FixedSizeRunner(
+            self._runner,
+            self._input_shapes,
+            int(getattr(tokenizer, "pad_token_id", None) or 0),
+            batch.valid,
+        )
 
     def _note_sampling(self, call: CallOptions) -> None:
         """Notes once that ``pipeline()`` would draw tokens where the best ones are chosen here."""
@@ -195,3 +210,11 @@ def _resolve_source(
     if is_class_backend(source.backend) and backend is None:
         return resolve_model(model, "pytorch", scratch)
     return source
+
+
+def _input_shapes(source: ModelSource) -> dict[str, list[int | str]]:
+    """Returns the shapes of a program's inputs, as its artifact.json has them; none for a checkpoint or another program."""
+    if is_class_backend(source.backend):
+        return {}
+    inputs = find_manifest(Path(source.path)).get("inputs") or {}
+    return {name: one["shape"] for name, one in inputs.items() if isinstance(one, dict)}

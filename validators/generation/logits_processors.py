@@ -90,8 +90,22 @@ def _limit_length(
         start, factor = settings.exponential_decay
         beyond = length - prompt_length - start
         if beyond > 0:
+            _check_decay(scores[:, ends])
             scores[:, ends] += np.abs(scores[:, ends]) * (factor**beyond - 1)
     return scores
+
+
+def _check_decay(scores: Array) -> None:
+    """Checks that an end token whose score grows is not banned at the same time.
+
+    Raises:
+        InputError: It is: transformers adds infinity to its score of -infinity, which is NaN, and takes NaN for the best.
+    """
+    if np.isneginf(scores).any():
+        raise InputError(
+            "exponential_decay_length_penalty needs an end token, and min_length or min_new_tokens bans it",
+            hint="a smaller min_length, or a penalty that starts behind it",
+        )
 
 
 def _known(tokens: Sequence[int], scores: Array) -> list[int]:
@@ -108,6 +122,12 @@ def _begin_index(settings: GenerationSettings, prompt_length: int) -> int:
 
 
 def _force_tokens(scores: Array, tokens: Sequence[int]) -> Array:
+    if len(_known(tokens, scores)) < len(tokens):
+        raise InputError(
+            "a token that is forced is beyond the vocabulary",
+            found=", ".join(map(str, tokens)),
+            expected=f"less than {scores.shape[-1]}",
+        )
     forced = np.full_like(scores, -np.inf)
     forced[:, list(tokens)] = 0.0
     return forced

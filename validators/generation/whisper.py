@@ -26,11 +26,13 @@ class WhisperPrompt:
 
     Attributes:
         tokens: Ids: what comes before, start, language, task, and whether there are no times.
+        start: Id of the start token.
         language_at: Position of the language's token where the model has to detect the language; else None.
         language_ids: Ids of the languages that the model knows.
     """
 
     tokens: tuple[int, ...]
+    start: int
     language_at: int | None
     language_ids: tuple[int, ...]
 
@@ -42,7 +44,9 @@ def is_whisper(model: ModelFolder) -> bool:
 
 def whisper_config(model: ModelFolder, options: Mapping[str, CallOption]) -> dict[str, Any]:
     """Returns the generation config with the arguments of Whisper's ``generate`` that a call gives."""
-    names = ("language", "task", "return_timestamps", "is_multilingual", "prompt_ids")
+    names = (
+        "language", "task", "return_timestamps", "is_multilingual", "prompt_ids", "decoder_start_token_id"
+    )  # fmt: skip
     given = {name: options[name] for name in names if options.get(name) is not None}
     own = model.generation_config
     if own.get("_from_model_config"):
@@ -90,7 +94,8 @@ def whisper_prompt(model: ModelFolder, options: Mapping[str, CallOption]) -> Whi
     config = whisper_config(model, options)
     language, task = config.get("language"), config.get("task")
     _check_multilingual(model, config, options)
-    tokens: list[int | None] = [int(config["decoder_start_token_id"])]
+    start = int(config["decoder_start_token_id"])
+    tokens: list[int | None] = [start]
     if language is None and task is None:
         tokens += _forced_tokens(config, model)
     languages = config.get("lang_to_id")
@@ -111,12 +116,12 @@ def whisper_prompt(model: ModelFolder, options: Mapping[str, CallOption]) -> Whi
     before = [int(token) for token in config.get("prompt_ids") or ()]
     ids = tuple(int(token) for token in tokens if token is not None)
     at = None if language_at is None else len(before) + language_at
-    return WhisperPrompt((*before, *ids), at, tuple(sorted((languages or {}).values())))
+    return WhisperPrompt((*before, *ids), start, at, tuple(sorted((languages or {}).values())))
 
 
-def detect_language(runner: Runner, features: Array, start: int, prompt: WhisperPrompt) -> Array:
+def detect_language(runner: Runner, features: Array, prompt: WhisperPrompt) -> Array:
     """Returns the logits of the languages that the model knows (samples, languages), after the start token."""
-    ids = np.full((len(features), 1), start, dtype=np.int64)
+    ids = np.full((len(features), 1), prompt.start, dtype=np.int64)
     outputs = runner.run({"input_features": features, "decoder_input_ids": ids})
     return np.asarray(outputs["logits"][:, -1][:, list(prompt.language_ids)])
 

@@ -16,6 +16,9 @@ Value: TypeAlias = Any
 TOKENIZER = "tokenizer"
 """Name of the table of the tokenizer's parameters."""
 
+PROCESSOR = "processor"
+"""Name of the table of a processor's parameters; of the same names, fields of generation are others."""
+
 _FOLDER = Path(__file__).parent
 
 

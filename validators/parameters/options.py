@@ -10,6 +10,7 @@ from typing import Any
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.hints import did_you_mean
 from equipoise.validators.parameters.declarations import (
+    PROCESSOR,
     TOKENIZER,
     Parameter,
     Pipeline,
@@ -116,8 +117,8 @@ def _add(
         for name, inner in (value or {}).items():
             check_value(_find(task, name, tokenizer_parameters()), inner)
         found.case.setdefault(TOKENIZER, {}).update(value or {})
-    elif parameter.group == TOKENIZER:
-        found.case.setdefault(TOKENIZER, {})[parameter.name] = value
+    elif parameter.group in (TOKENIZER, PROCESSOR):
+        found.case.setdefault(parameter.group, {})[parameter.name] = value
     elif parameter.effect == "decode":
         found.decode[parameter.name] = value
     else:
@@ -133,6 +134,12 @@ def _add_generation(
     for name, value in values.items():
         parameter = _find(task, name, known)
         check_value(parameter, value)
+        if name == "return_timestamps" and value:
+            # transformers takes it for its own argument: times are written, and left out of the answer, or not.
+            raise InputError(
+                "return_timestamps is an option of the call, not of generate_kwargs",
+                hint="give return_timestamps beside generate_kwargs",
+            )
         if name in found.case and found.case[name] != value:
             raise InputError(
                 f"the option {name} is given twice", found=f"{found.case[name]} and {value}"

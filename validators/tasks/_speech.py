@@ -22,7 +22,6 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.generation.generate import generate, generation_settings
 from equipoise.validators.generation.whisper import (
-    WhisperPrompt,
     detect_language,
     first_time_token,
     is_whisper,
@@ -96,7 +95,8 @@ def detect_languages(
     prompt = whisper_prompt(model, batch.case.options)
     if prompt.language_at is None:
         return batch, {}
-    logits = _language_logits(runner, model, batch.arrays["input_features"], prompt)
+    features = batch.arrays["input_features"][:, :, : window_frames(model)]
+    logits = detect_language(runner, features, prompt)
     chosen = np.asarray(prompt.language_ids)[logits.argmax(axis=-1)]
     if follow is not None:
         chosen = follow["sequences"][:, prompt.language_at]
@@ -114,13 +114,6 @@ def language_decisions(model: ModelFolder, batch: Batch, outputs: Arrays) -> lis
         Decision("language", names[int(row.argmax())], LANGUAGE_LOGITS, index, argmax_margins(row))
         for index, row in enumerate(outputs[LANGUAGE_LOGITS])
     ]
-
-
-def _language_logits(
-    runner: Runner, model: ModelFolder, features: Array, prompt: WhisperPrompt
-) -> Array:
-    start = int(model.generation_config["decoder_start_token_id"])
-    return detect_language(runner, features[:, :, : window_frames(model)], start, prompt)
 
 
 def encode_call(model: ModelFolder, case: Case) -> Batch:
@@ -277,7 +270,7 @@ def _transcribe(runner: Runner, model: ModelFolder, batch: Batch) -> list[int]:
     prompt = whisper_prompt(model, options)
     tokens = np.asarray([prompt.tokens], dtype=np.int64)
     if prompt.language_at is not None:
-        logits = _language_logits(runner, model, features, prompt)
+        logits = detect_language(runner, features[:, :, :window], prompt)
         tokens[:, prompt.language_at] = prompt.language_ids[int(logits[0].argmax())]
     _check_decoder_length(model, options, tokens.shape[1])
     written: list[int] = []

@@ -21,7 +21,7 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.labels import argmax_margins
+from equipoise.validators.tasks.shared.labels import DEFAULT_TOP_K, argmax_margins
 from equipoise.validators.tasks.shared.text import text_cases, token_mask, tokenize
 
 
@@ -134,9 +134,12 @@ class FillMask:
         tokenizer = model.tokenizer
         scores = softmax(logits)
         candidates = np.asarray(targets if targets is not None else range(len(scores)))
-        order = candidates[np.argsort(-scores[candidates], kind="stable")][
-            : options.get("top_k", 5)
-        ]
+        count = DEFAULT_TOP_K if options.get("top_k") is None else int(options["top_k"])
+        if targets is None and count > len(scores):
+            raise InputError(
+                f"the vocabulary has {len(scores)} tokens", found=f"top_k {count}", expected="fewer"
+            )
+        order = candidates[np.argsort(-scores[candidates], kind="stable")][:count]
         answers = []
         for token in order.tolist():
             filled = ids.copy()

@@ -21,6 +21,7 @@ from equipoise.validators.core.types import (
 from equipoise.validators.models.auto_classes import has_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_image
+from equipoise.validators.parameters.declarations import PROCESSOR
 from equipoise.validators.tasks._chat import continues_last, encode_chat
 from equipoise.validators.tasks.shared.generation import (
     decode_call,
@@ -74,11 +75,8 @@ class ImageTextToText:
             return _encode_chat(model, case)
         images = [load_image(sample) for sample in case.samples]
         texts = [str(sample["text"]) for sample in case.samples]
-        given = {
-            name: case.options[name]
-            for name in _PROCESSOR_OPTIONS
-            if case.options.get(name) is not None
-        }
+        options = case.options.get(PROCESSOR, {})
+        given = {name: value for name, value in options.items() if value is not None}
         try:
             encoding = model.processor(
                 images=images,
@@ -124,9 +122,6 @@ class ImageTextToText:
         return answers
 
     decisions = token_decisions
-
-
-_PROCESSOR_OPTIONS = ("padding", "truncation", "max_length")
 
 
 def _with_end(model: ModelFolder, case: Case) -> Case:

@@ -49,12 +49,14 @@ class ImageToText:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Encodes the images; GIT and BLIP get a start token as ``input_ids``."""
+        _check_special_tokens(model, case)
         arrays = preprocess_images(model, case.samples)
         if case.options.get("prompt") is not None:
             return self._encode_prompt(model, case, arrays)
         if model.class_name not in _DECODER_ONLY_CLASSES:
             return Batch(case, with_long_answer(model, case, arrays))
-        start = int(model.generation_config["bos_token_id"])
+        given = case.options.get("bos_token_id") if model.model_type != "blip" else None
+        start = int(model.generation_config["bos_token_id"] if given is None else given)
         arrays["input_ids"] = np.full((len(case.samples), 1), start, dtype=np.int64)
         arrays["attention_mask"] = np.ones_like(arrays["input_ids"])
         return Batch(case, arrays, context={"decoder_only": True})
@@ -92,6 +94,21 @@ class ImageToText:
         return Batch(case, arrays, context={"decoder_only": True})
 
     decisions = token_decisions
+
+
+def _check_special_tokens(model: ModelFolder, case: Case) -> None:
+    """Checks that a call does not name special tokens that the model's own ``generate`` sets.
+
+    Raises:
+        InputError: It does; ``pipeline()`` raises too.
+    """
+    names = [
+        name for name in ("eos_token_id", "pad_token_id") if case.options.get(name) is not None
+    ]
+    if model.model_type == "blip" and names:
+        raise InputError(
+            "BLIP sets its special tokens itself", file=model.path, found=", ".join(names)
+        )
 
 
 _DECODER_ONLY_CLASSES = ("GitForCausalLM", "BlipForConditionalGeneration")

@@ -128,6 +128,7 @@ class TableQuestionAnswering:
             max_length=max_tokens(model),
             return_tensors="np",
         )
+        _check_types(model, np.asarray(encoding["token_type_ids"][0]))
         return {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
 
     @staticmethod
@@ -159,9 +160,35 @@ def _with_columns(sample: Sample) -> Sample:
     return {**sample, "table": table}
 
 
+_TYPES = ("segments", "columns", "rows", "answers", "ranks", "inverse ranks", "relations")
+"""What the numbers of a token are, in the order of the config's ``type_vocab_sizes``."""
+
+
+def _type_sizes(model: ModelFolder) -> list[int]:
+    """Returns how many numbers of each kind are embedded: those of the config, or TAPAS's defaults."""
+    return list(model.config.get("type_vocab_sizes") or [3, 256, 256, 2, 256, 256, 10])
+
+
+def _check_types(model: ModelFolder, types: Array) -> None:
+    """Checks that the model has an embedding for each number of the tokens (length, kinds).
+
+    Raises:
+        InputError: The table has more rows or columns.
+    """
+    for kind, most, size in zip(
+        _TYPES, types.max(axis=0).tolist(), _type_sizes(model), strict=False
+    ):
+        if most >= size:
+            raise InputError(
+                f"the table has {most} {kind}, and the model takes {size - 1}",
+                file=model.path,
+                hint="a smaller table",
+            )
+
+
 def _max_rows(model: ModelFolder) -> int:
-    """Returns the maximal number of rows: row numbers and ranks are embedded, with the vocabulary sizes of the config or TAPAS's defaults."""
-    sizes = model.config.get("type_vocab_sizes") or [3, 256, 256, 2, 256, 256, 10]
+    """Returns the maximal number of rows: row numbers and ranks are embedded."""
+    sizes = _type_sizes(model)
     return int(min(60, sizes[2] - 1, sizes[4] - 1, sizes[5] - 1))
 
 

@@ -45,6 +45,7 @@ class Translation(TextToTextTask):
         refuse_seamless(model)
         case = with_stop_sequence(model, case)
         source, target = _languages(model, case)
+        _check_first_token(case, target)
         options = {"truncation": case.options.get("truncation") or False}
         (sample,) = case.samples
         encoding = build(
@@ -81,15 +82,31 @@ def _languages(model: ModelFolder, case: Case) -> tuple[str, str]:
             expected=f"src_lang and tgt_lang, such as {', '.join(_codes(model)[:3])}",
             hint="--option src_lang=... --option tgt_lang=...",
         )
+    codes = _codes(model)
     for code in (source, target):
-        if code not in _codes(model):
+        if code not in codes:
+            longer = [one for one in codes if one.startswith(str(code).lower())]
             raise InputError(
                 f"the model has no language {code}",
                 file=model.path,
-                expected=", ".join(_codes(model)[:12]),
-                hint=did_you_mean(str(code), _codes(model), least=0.4),
+                expected=", ".join(codes[:12]),
+                hint=did_you_mean(str(code), longer or codes, least=0.4),
             )
     return str(source), str(target)
+
+
+def _check_first_token(case: Case, target: str) -> None:
+    """Checks that a call does not force another first token than that of its language.
+
+    Raises:
+        InputError: It does; pipeline() raises too.
+    """
+    if (token := case.options.get("forced_bos_token_id")) is not None:
+        raise InputError(
+            f"tgt_lang {target} sets the first token of the translation, and forced_bos_token_id another",
+            found=f"forced_bos_token_id {token}",
+            hint="leave out forced_bos_token_id",
+        )
 
 
 def _codes(model: ModelFolder) -> list[str]:

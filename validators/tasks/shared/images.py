@@ -117,7 +117,8 @@ def preprocess_images(
     images = [load_image(sample) for sample in samples]
     try:
         outputs = model.image_processor(images=images, return_tensors="np", **options)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        # With options of the call, whatever a processor raises is about them.
         if not options:
             raise
         raise InputError(

@@ -1,0 +1,120 @@
+"""Runs programs of fixed sizes on smaller inputs: texts are padded, the rows of a batch are repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from equipoise.convert.core.errors import InputError
+from equipoise.validators.core.types import Array, Arrays, CallOption, Runner
+from equipoise.validators.runtime.forwarding import ForwardingRunner
+
+MASK = "attention_mask"
+"""The input that says what is padding; without it a padded text is another text."""
+
+_PADDED = (MASK, "input_ids", "token_type_ids")
+
+
+class FixedSizeRunner(ForwardingRunner):
+    """Fits inputs to the sizes that a program was exported with, and cuts its outputs to those of the inputs.
+
+    Args:
+        runner: The program.
+        shapes: The shapes of the program's inputs by name; a size that may vary is a text.
+        pad_token_id: Id of the tokens that follow a text.
+        per_token: Names of the outputs with a row for each token.
+
+    >>> FixedSizeRunner.sizes({"input_ids": [2, 16], "attention_mask": ["batch_size", 16]})
+    {'input_ids': (2, 16), 'attention_mask': (None, 16)}
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        shapes: Mapping[str, Sequence[int | str]],
+        pad_token_id: int,
+        per_token: Collection[str],
+    ) -> None:
+        super().__init__(runner)
+        self._sizes = self.sizes(shapes)
+        self._pad = {"input_ids": pad_token_id}
+        self._per_token = frozenset(per_token)
+
+    @staticmethod
+    def sizes(shapes: Mapping[str, Sequence[int | str]]) -> dict[str, tuple[int | None, ...]]:
+        """Returns the sizes of each input; None where it may vary."""
+        return {
+            name: tuple(one if isinstance(one, int) else None for one in shape)
+            for name, shape in shapes.items()
+        }
+
+    def run(self, inputs: Mapping[str, Array], **kwargs: CallOption) -> Arrays:
+        """Runs one forward pass.
+
+        Raises:
+            InputError: The inputs do not fit the program's sizes.
+        """
+        fitted = {name: self._fit(name, value, MASK in inputs) for name, value in inputs.items()}
+        outputs = self._runner.run(fitted, **kwargs)
+        if all(fitted[name].shape == inputs[name].shape for name in inputs):
+            return outputs
+        return {name: self._cut(name, value, inputs, fitted) for name, value in outputs.items()}
+
+    def step(
+        self,
+        inputs: Mapping[str, Array],
+        state: str | None = None,
+        order: Sequence[int] | None = None,
+        **kwargs: CallOption,
+    ) -> tuple[Arrays, str]:
+        """Runs one step.
+
+        Raises:
+            InputError: The inputs do not have the program's sizes.
+        """
+        for name, value in inputs.items():
+            if self._differs(name, value):
+                raise self._mismatch(name, value)
+        return self._runner.step(inputs, state, order, **kwargs)
+
+    def _differs(self, name: str, value: Array) -> bool:
+        sizes = self._sizes.get(name, ())
+        return len(sizes) == value.ndim and any(
+            size not in (None, found) for size, found in zip(sizes, value.shape, strict=True)
+        )
+
+    def _fit(self, name: str, value: Array, has_mask: bool) -> Array:
+        if not self._differs(name, value):
+            return value
+        wanted = [
+            found if size is None else size
+            for size, found in zip(self._sizes[name], value.shape, strict=True)
+        ]
+        is_text = name in _PADDED and has_mask and value.ndim == 2
+        if wanted[0] < len(value) or (value.shape[1:] != tuple(wanted[1:]) and not is_text):
+            raise self._mismatch(name, value)
+        if is_text:
+            if wanted[1] < value.shape[1]:
+                raise self._mismatch(name, value)
+            more = ((0, 0), (0, wanted[1] - value.shape[1]))
+            value = np.pad(value, more, constant_values=self._pad.get(name, 0))
+        return value[np.arange(wanted[0]) % len(value)]
+
+    def _cut(
+        self, name: str, value: Array, inputs: Mapping[str, Array], fitted: Mapping[str, Array]
+    ) -> Array:
+        first = next(iter(inputs))
+        if value.ndim and len(value) == len(fitted[first]):
+            value = value[: len(inputs[first])]
+        if name in self._per_token and MASK in inputs:
+            value = value[:, : inputs[MASK].shape[1]]
+        return value
+
+    def _mismatch(self, name: str, value: Array) -> InputError:
+        sizes = " x ".join("any" if one is None else str(one) for one in self._sizes[name])
+        return InputError(
+            f"the program was exported for {name} of {sizes}",
+            found=" x ".join(map(str, value.shape)),
+            hint="a shorter input, or export it with --batch dynamic --sequence dynamic",
+        )
