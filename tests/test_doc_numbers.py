@@ -270,6 +270,7 @@ ELSEWHERE: list[tuple[str, str, str]] = [
     ("docs/export.md", r"1 GiB", "LARGE_MODEL_BYTES and MAX_INLINE_BYTES, see test_limits_of_size"),
     ("docs/security.md", r"\| header of a safetensors file .*", "test_bounds_of_files"),
     ("docs/security.md", r"\| a compressed pickle .*", "test_bounds_of_files"),
+    ("docs/security.md", r"\| a chunk of zarr .*", "test_bounds_of_files"),
     ("docs/security.md", r"expands at most 22 times", "test_bounds_of_files"),
     ("docs/security.md", r"Memory is 150 MB", "tests/convert/test_from_pretrained_processes.py"),
     ("docs/validate.md", r"\| `ceiling` .*", "tests/test_doc_examples.py compares the table"),
@@ -330,6 +331,7 @@ def test_bounds_of_files() -> None:
     from equipoise.convert.containers._bundle import data_files, snappy, sorted_table
     from equipoise.convert.containers._hdf5 import datasets
     from equipoise.convert.containers._msgpack import scanner
+    from equipoise.convert.containers._orbax import array_store
     from equipoise.convert.containers._pytorch import (
         pickle_machine,
         tensor_tree,
@@ -360,6 +362,9 @@ def test_bounds_of_files() -> None:
         "msgpack": (
             f"{scanner.MAX_VALUES:,} values, {scanner.MAX_DEPTH} levels, paths of keys of {scanner.MAX_KEY_BYTES:,} bytes, "
             f"together {mib(scanner.MAX_PATH_BYTES)}"
+        ),
+        "a chunk of zarr (Orbax, T5X)": (
+            f"what its array says, decompressed; {array_store._MAX_EXPANSION} times the whole checkpoint"
         ),
         "HDF5": f"{datasets.MAX_DEPTH} levels",
         "a TensorFlow checkpoint's names": (

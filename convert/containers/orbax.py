@@ -77,7 +77,7 @@ def read(path: Path) -> Container:
     arrays = dict(zip(tree.arrays, store.open(list(tree.arrays.values())), strict=True))
     if tree.stores_all:
         for name, array in arrays.items():
-            array.check_complete(name, store.keys.get(array.name, 0), _INCOMPLETE)
+            array.check_complete(name, len(store.chunks.get(array.name, ())), _INCOMPLETE)
     tensors = {name: _tensor_ref(name, one, path) for name, one in arrays.items()}
     kind = "zarr3" if tree.zarr3 else "zarr"
     bare = _without_nnx_keys(tensors)

@@ -65,7 +65,7 @@ def read(path: Path) -> Container:
         arrays = dict(zip(folders, store.open(list(folders.values())), strict=True))
         for name, array in arrays.items():
             tensors[name] = _tensor_ref(name, array, tree.placeholders[name])
-            array.check_complete(name, store.keys.get(array.name, 0), _INCOMPLETE)
+            array.check_complete(name, len(store.chunks.get(array.name, ())), _INCOMPLETE)
         opened = set(folders.values())
         files = tuple(one for one in store.files if one.relative_to(path.parent).parts[0] in opened)
     return Container(
