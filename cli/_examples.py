@@ -18,6 +18,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "equipoise export bert/ bert-onnx/ --to onnx",
         "equipoise export gpt2/ gpt2-jax/ --to stablehlo --budget 5m",
     ),
+    "fleet": (
+        "equipoise fleet convert models/ --out results/ -- --to flax",
+        "equipoise fleet status results/",
+    ),
     "inspect": ("equipoise inspect flax_model.msgpack", "equipoise inspect bert/ --tensors"),
     "matrix": ("equipoise matrix models/* --markdown tasks.md",),
     "routes": ("equipoise routes --from flax", "equipoise routes --mermaid"),

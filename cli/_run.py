@@ -82,7 +82,7 @@ def handle_errors(run: Callable[P, int]) -> Callable[P, int]:
         except BrokenPipeError:  # the reader of stdout ended, as `head` does
             discard_stream()
             return EXIT_CLOSED_PIPE
-        except (EquipoiseError, OSError, ModuleNotFoundError) as raised:
+        except (EquipoiseError, OSError, MemoryError, ModuleNotFoundError) as raised:
             error = as_equipoise_error(raised)
             if error is None:
                 raise
@@ -98,10 +98,19 @@ def as_equipoise_error(error: Exception) -> EquipoiseError | None:
 
     A fault of the system that names no file, such as a full disk, is one too.
     """
-    from equipoise.convert.core.errors import EquipoiseError, InputError, OutputError
+    from equipoise.convert.core.errors import (
+        EquipoiseError,
+        InputError,
+        LimitError,
+        OutputError,
+    )
 
     if isinstance(error, EquipoiseError):
         return error
+    if isinstance(error, MemoryError):
+        return LimitError(
+            "the memory is not enough", hint="allow more memory, or end other programs"
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return InputError(f"cannot be used: {error.strerror}", file=_shorten(str(error.filename)))
     if isinstance(error, OSError) and error.errno in _HINTS:

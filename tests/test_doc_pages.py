@@ -35,6 +35,7 @@ FOLDERS = [
     "convert",
     "exporters",
     "validators",
+    "fleet",
     "cli",
     "tests",
     "fixtures",
@@ -100,7 +101,7 @@ def test_modules(page: str) -> None:
     """Dotted names of Equipoise are modules, attributes of modules, or entry point groups."""
     for name in MODULE.findall(text_of(page)):
         if page in HISTORIC or re.fullmatch(
-            r"equipoise\.(tasks|targets|layouts|json|toxicity)", name
+            r"equipoise\.(executors|tasks|targets|layouts|json|toxicity)", name
         ):
             continue
         module, _, attribute = name.rpartition(".")
@@ -175,6 +176,10 @@ def check_command(words: list[str]) -> None:
         return
     command = main.root.get_command(click.Context(main.root), words[0])
     assert command is not None, words[0]
+    if isinstance(command, click.Group) and len(words) > 1:
+        part = command.get_command(click.Context(command), words[1])
+        assert part is not None, words[1]
+        command, words = part, words[1 : words.index("--") if "--" in words else None]
     arguments = [word for word in words[1:] if word != "--help"]
     context = click.Context(command, info_name=words[0])
     values, rest, _ = command.make_parser(context).parse_args(list(arguments))

@@ -29,7 +29,9 @@ def run_examples(module: object) -> None:
     assert not found.failed
 
 
-@pytest.mark.parametrize("path", modules_with_examples("convert", "exporters", "validators", "cli"))
+@pytest.mark.parametrize(
+    "path", modules_with_examples("convert", "exporters", "validators", "fleet", "cli")
+)
 def test_examples_of_a_package(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     name = ".".join(["equipoise", *Path(path).with_suffix("").parts])

@@ -46,7 +46,7 @@ def definitions(path: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-@pytest.mark.parametrize("name", ["validators", "exporters", "convert", "cli"])
+@pytest.mark.parametrize("name", ["fleet", "validators", "exporters", "convert", "cli"])
 def test_package_keeps_the_limits(house: ModuleType, name: str) -> None:
     assert house.find_violations(house.read_package(name)) == []
 
@@ -83,5 +83,5 @@ def test_reference_of_the_page_exists(path: str, name: str) -> None:
 def test_page_answers_many_questions_about_all_packages() -> None:
     rows = [line for line in PAGE.splitlines() if line.startswith("| ") and "`" in line]
     assert len(rows) > MIN_QUESTIONS
-    for package in ("convert", "exporters", "validators", "cli"):
+    for package in ("convert", "exporters", "validators", "fleet", "cli"):
         assert any(f"`{package}/" in row for row in rows)

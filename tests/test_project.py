@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = ("convert", "exporters", "validators", "cli")
+SHIPPED = ("convert", "exporters", "validators", "fleet", "cli")
 FOLDERS = (*SHIPPED, "fixtures")
 BASE = {"numpy", "ml_dtypes", "safetensors", "h5py", "msgpack", "blake3"}
 

@@ -81,6 +81,10 @@ def test_commands_and_options() -> None:
 def commands() -> dict[str, click.Command]:
     context = click.Context(root)
     found = {name: root.get_command(context, name) for name in root.list_commands(context)}
+    for name, command in list(found.items()):
+        if isinstance(command, click.Group):
+            parts = command.list_commands(context)
+            found |= {f"{name} {part}": command.get_command(context, part) for part in parts}
     return {name: command for name, command in found.items() if command is not None}
 
 
@@ -104,9 +108,10 @@ def test_entry_points() -> None:
     from equipoise.convert.containers import CONTAINERS
     from equipoise.convert.layouts import LAYOUTS
     from equipoise.exporters.target import TARGETS
+    from equipoise.fleet.executors import EXECUTORS
     from equipoise.validators.tasks.base import TASKS
 
-    groups = {one.group for one in (CONTAINERS, LAYOUTS, TARGETS, TASKS) if one.group}
+    groups = {one.group for one in (CONTAINERS, EXECUTORS, LAYOUTS, TARGETS, TASKS) if one.group}
     assert groups == set(SURFACE["entry_point_groups"])
     (plugin,) = entry_points(group="pytest11", name="equipoise")
     assert plugin.value == "equipoise.validators.pytest_plugin"

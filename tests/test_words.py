@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("convert", "exporters", "validators", "cli", "tools")
+FOLDERS = ("convert", "exporters", "validators", "fleet", "cli", "tools")
 FILES = [
     path.relative_to(ROOT).as_posix()
     for folder in FOLDERS

@@ -66,6 +66,7 @@ OPTIONS = {
         *("--sequence", "--strict", "--task", "--threads", "--time-limit", "--to", "--ways"),
         *("--with-tokenizer", "MODEL", "OUTPUT"),
     ],
+    "fleet": [],
     "inspect": [
         *("--architecture", "--config", "--from", "--json", "--revision", "--subtree", "--tensors"),
         *("--variant", "SOURCE"),

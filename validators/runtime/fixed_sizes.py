@@ -99,7 +99,8 @@ class FixedSizeRunner(ForwardingRunner):
                 raise self._mismatch(name, value)
             more = ((0, 0), (0, wanted[1] - value.shape[1]))
             value = np.pad(value, more, constant_values=self._pad.get(name, 0))
-        return value[np.arange(wanted[0]) % len(value)]
+        rows: Array = value[np.arange(wanted[0]) % len(value)]
+        return rows
 
     def _cut(
         self, name: str, value: Array, inputs: Mapping[str, Array], fitted: Mapping[str, Array]

@@ -1,0 +1,163 @@
+"""``equipoise fleet``: runs many conversions, validations or exports, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from equipoise.cli import _output, _run
+from equipoise.cli._types import Duration, NameValue, PathName
+
+if TYPE_CHECKING:
+    from equipoise.fleet.status import FleetStatus
+
+_COMMANDS = ("convert", "validate", "export")
+_STATUSES = ("ok", "difference", "refused", "failed")
+_EXIT_CODES = {
+    "difference": _run.EXIT_DIFFERENCE,
+    "failed": _run.EXIT_BACKEND_FAILED,
+    "refused": _run.EXIT_BAD_INPUT,
+}
+"""Status -> exit code, the one that counts most first."""
+
+
+class Shard(click.ParamType[tuple[int, int]]):
+    """``I/N``: the I-th of N parts."""
+
+    name = "I/N"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Returns number and count."""
+        number, _, count = str(value).partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            self.fail(f"{value!r} is not I/N with I from 1 to N", param, ctx)
+        return int(number), int(count)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Run many conversions, validations or exports; a job that is done is never done again.
+
+    LIST has a source a line, or `{"source": ..., "options": {"to": "flax"}}`, or is a folder of models. Options of the
+    command itself follow `--`. Kill it at any time: the same line goes on.
+    """
+
+
+def _fleet_options(run: Callable[..., int]) -> Callable[..., int]:
+    options = (
+        click.argument("job_list", metavar="LIST", type=PathName()),
+        click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS]"),
+        click.option("--out", "results", required=True, type=PathName(), help="The folder of the results."),
+        click.option("--executor", default="local", show_default=True, help="Where jobs run: local, or a plug-in."),
+        click.option("--workers", type=click.IntRange(0), default=0, help="Jobs at once; default: what there is room for."),
+        click.option("--resources", type=NameValue(), multiple=True, help="NAME=NUMBER that a worker needs: cpu=4, gpu=1; repeatable."),
+        click.option("--shard", type=Shard(), help="Run the I-th of N parts; `status` takes the folders of all."),
+        click.option("--retry", type=click.IntRange(0), default=2, show_default=True, help="Begin a job again so often after its worker died."),
+        click.option("--time-limit", type=Duration(), help="Longest time of a job, e.g. 30m; it has failed then."),
+        click.option("--memory-limit", type=click.IntRange(1), metavar="MB", help="Largest address space of a worker in MB."),
+        click.option("--redo", type=click.Choice(_STATUSES), multiple=True, help="Do jobs with this status again; repeatable."),
+        _run.json_option,
+    )  # fmt: skip
+    for option in reversed(options):
+        run = option(run)
+    return run
+
+
+def _run_fleet(
+    name: Any,
+    job_list: Path,
+    options: tuple[str, ...],
+    results: Path,
+    executor: str,
+    workers: int,
+    resources: tuple[tuple[str, str], ...],
+    shard: tuple[int, int] | None,
+    retry: int,
+    time_limit: float | None,
+    memory_limit: int | None,
+    redo: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    from equipoise.fleet.core.job_list import read_jobs
+    from equipoise.fleet.drive import Fleet, run_fleet
+    from equipoise.fleet.running.job_runner import RunSettings
+    from equipoise.fleet.running.worker_process import Limits
+    from equipoise.fleet.status import fleet_status
+
+    fleet = Fleet(
+        jobs=read_jobs(name, job_list, options),
+        settings=RunSettings(results.absolute(), retry, Limits(time_limit, memory_limit)),
+        executor=executor,
+        workers=workers,
+        resources=_numbers(resources),
+        shard=shard,
+        redo=redo,
+    )
+    counts = run_fleet(fleet, _tell)
+    _print_status(fleet_status([results]), as_json=as_json)
+    codes = [code for status, code in _EXIT_CODES.items() if counts[status]]
+    return codes[0] if codes else _run.EXIT_OK
+
+
+def _tell(result: dict[str, Any], number: int, count: int) -> None:
+    error = result["error"] or {}
+    verdict = str(result["summary"].get("verdict") or error.get("message", "")).partition("\n")[0]
+    _output.echo(
+        f"[{number}/{count}] {result['status']}  {result['source']}  {verdict[:160]}", err=True
+    )
+
+
+def _numbers(resources: tuple[tuple[str, str], ...]) -> dict[str, float]:
+    from equipoise.convert.core.errors import InputError
+
+    found = {}
+    for name, value in resources:
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise InputError(f"the resource {name} takes a number", found=value) from error
+    return found
+
+
+def _print_status(status: FleetStatus, *, as_json: bool) -> None:
+    if as_json:
+        _run.print_json(status.as_dict())
+        return
+    rows = [[name, str(count)] for name, count in status.done.items()]
+    rows += [["running", str(status.running)], ["left", str(status.left)]]
+    _output.print_table(("status", "jobs"), rows)
+    if status.left and status.seconds_left is not None:
+        minutes = status.seconds_left / 60
+        _output.echo(
+            f"about {minutes:.0f} minutes left" if minutes >= 1 else "less than a minute left"
+        )
+
+
+for _name in _COMMANDS:
+    _callback = _run.handle_errors(partial(_run_fleet, _name))
+    command.add_command(
+        click.command(_name, help=f"Run `equipoise {_name}` on every source of LIST.")(
+            _fleet_options(_callback)
+        )
+    )
+
+
+@command.command("status")
+@click.argument("results", nargs=-1, required=True, type=PathName())
+@_run.json_option
+@_run.handle_errors
+def status_command(results: tuple[Path, ...], as_json: bool) -> int:
+    """Show how many jobs are done, failed and left, and how long the rest takes.
+
+    RESULTS are the folders of `--out`: one, or one a shard.
+    """
+    from equipoise.fleet.status import fleet_status
+
+    _print_status(fleet_status(results), as_json=as_json)
+    return _run.EXIT_OK

@@ -1,0 +1,1 @@
+"""What a fleet does, and where its results lie."""

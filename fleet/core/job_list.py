@@ -1,0 +1,124 @@
+"""Reads lists of jobs: JSON lines, folders of models, ids of the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert.core.errors import InputError
+from equipoise.fleet.core.jobs import Command, Job, installed_software, option_arguments
+
+_FIELDS = ("source", "options", "artifacts")
+_MODEL_MARKS = (
+    "config.json", "*.safetensors", "*.h5", "*.msgpack", "*.bin", "*.index", "*.pt", "*.ckpt", "*.pth",
+)  # fmt: skip
+"""A folder with one of these is a model."""
+_DEPTH = 2
+"""How deep models lie below a folder: ``FOLDER/model``, or ``FOLDER/owner/model`` as on the Hub."""
+
+
+def read_jobs(command: Command, list_path: Path, arguments: Sequence[str] = ()) -> list[Job]:
+    """Returns the jobs of a list, each once.
+
+    A line of a file is a source, or ``{"source": ..., "options": {"to": "flax"}, "artifacts": [...]}``; a path is relative to the
+    file, or else to the working directory. A folder stands for the models in it.
+
+    Args:
+        command: What is done with each source.
+        list_path: A file with a job a line, or a folder of models.
+        arguments: Options of the command for all jobs, as on its command line.
+
+    Raises:
+        InputError: The list cannot be read, a line is wrong, or there is no job.
+    """
+    entries = _of_folder(list_path) if list_path.is_dir() else _of_file(list_path)
+    jobs: dict[str, Job] = {}
+    for entry in entries:
+        artifacts = [str(one) for one in entry.get("artifacts") or ()]
+        own = option_arguments(entry.get("options") or {})
+        source = entry["source"]
+        job = Job(
+            command,
+            source,
+            (*artifacts, *arguments, *own),
+            source_identity(source),
+            installed_software(command),
+        )
+        jobs.setdefault(job.key, job)
+    if not jobs:
+        raise InputError(
+            "there is no job", file=list_path, expected="a source a line, or a folder of models"
+        )
+    return list(jobs.values())
+
+
+def source_identity(source: str) -> str:
+    """Returns a digest of the names, sizes and times of a source's files; of the name alone where it is not here."""
+    digest = hashlib.sha256()
+    path = Path(source)
+    if not path.exists():
+        digest.update(source.encode())
+        return digest.hexdigest()
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in files:
+        if file.is_file():
+            facts = file.stat()
+            name = file.relative_to(path).as_posix()
+            digest.update(f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _of_folder(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in _model_folders(folder, _DEPTH):
+        yield {"source": os.fspath(path)}
+
+
+def _model_folders(folder: Path, depth: int) -> Iterator[Path]:
+    for path in sorted(one for one in folder.iterdir() if one.is_dir()):
+        if path.name.startswith("."):
+            continue
+        if any(next(path.glob(mark), None) for mark in _MODEL_MARKS):
+            yield path
+        elif depth > 1:
+            yield from _model_folders(path, depth - 1)
+
+
+def _of_file(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError("not a list of jobs: it is no text", file=path) from error
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            yield _entry(text, path, number)
+
+
+def _entry(text: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        values = json.loads(text) if text.startswith("{") else {"source": text}
+    except ValueError as error:
+        raise InputError(
+            f"line {number} is not JSON: {error}", file=path, found=text[:80]
+        ) from error
+    if not isinstance(values.get("source"), str):
+        raise InputError(f"line {number} names no source", file=path, found=text[:80])
+    if unknown := sorted(set(values) - set(_FIELDS)):
+        raise InputError(
+            f"line {number} has unknown fields",
+            file=path,
+            found=", ".join(unknown),
+            expected=", ".join(_FIELDS),
+        )
+    candidates = [path.parent / one for one in (values["source"], *(values.get("artifacts") or ()))]
+    source, *artifacts = (
+        os.fspath(found) if found.exists() else given
+        for found, given in zip(
+            candidates, (values["source"], *(values.get("artifacts") or ())), strict=True
+        )
+    )
+    return {**values, "source": source, "artifacts": artifacts}

@@ -1,0 +1,1 @@
+"""Runs one job after another in a warm process."""

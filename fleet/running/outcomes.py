@@ -1,0 +1,156 @@
+"""Results of jobs: a status, what the command said, and what was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from equipoise.fleet.core.jobs import Job
+
+Status: TypeAlias = Literal["ok", "difference", "refused", "failed"]
+
+STATUSES: tuple[Status, ...] = ("ok", "difference", "refused", "failed")
+"""From good to bad: as it should be; a backend diverged; the input is wrong; a backend, a worker or Equipoise failed."""
+
+_STATUS_OF_EXIT_CODE: Mapping[int, Status] = {0: "ok", 1: "difference", 2: "refused"}
+_REPORT = "report.json"
+_MOST_CHARACTERS = 2000
+
+
+def command_line(job: Job, output: Path) -> list[str]:
+    """Returns the command line of a job, which writes into a folder and prints JSON.
+
+    ``--force`` replaces only what an interrupted run of the same job wrote.
+    """
+    if job.command == "validate":
+        return ["validate", job.source, *job.arguments, "--json", str(output / _REPORT)]
+    return [job.command, job.source, str(output), *job.arguments, "--force", "--json"]
+
+
+def result_of(
+    job: Job, output: Path, store: Path, reply: Mapping[str, Any], attempts: int
+) -> dict[str, Any]:
+    """Returns the result of a job whose command ended.
+
+    Args:
+        job: The job.
+        output: The folder that it wrote.
+        store: The folder of all results; paths in the result are relative to it.
+        reply: What :meth:`WorkerProcess.run` returned.
+        attempts: How often the job was begun.
+
+    Returns:
+        ``key`` and the job; ``status``; ``exit_code``; ``output``, what the command wrote; ``summary``, the verdict and the like;
+        ``error``, what it said where it refused or failed; ``run``, what differs from run to run.
+    """
+    status = _STATUS_OF_EXIT_CODE.get(reply["exit_code"], "failed")
+    document = _document(job, output, reply["stdout"])
+    is_error = "error" in document and status in ("refused", "failed")
+    error = (
+        _error(document, reply["stderr"])
+        if status in ("refused", "failed") and (is_error or not document)
+        else None
+    )
+    return {
+        **_head(job, status),
+        "exit_code": reply["exit_code"],
+        "output": output.relative_to(store).as_posix() if output.exists() else None,
+        "summary": {} if is_error else _SUMMARIES[job.command](document),
+        "error": error,
+        "run": _measured(reply["seconds"], attempts, peak_bytes=reply["peak_bytes"]),
+    }
+
+
+def result_of_death(
+    job: Job, cause: str, last_words: str, seconds: float, attempts: int
+) -> dict[str, Any]:
+    """Returns the result of a job on which every worker died, or which took too long."""
+    return {
+        **_head(job, "failed"),
+        "exit_code": None,
+        "output": None,
+        "summary": {},
+        "error": {
+            "error": "WorkerError",
+            "message": f"the worker ended: {cause}",
+            "last_words": last_words,
+        },
+        "run": _measured(seconds, attempts, peak_bytes=None),
+    }
+
+
+def _head(job: Job, status: Status) -> dict[str, Any]:
+    return {"version": 1, "key": job.key, "name": job.name, **job.as_dict(), "status": status}
+
+
+def _measured(seconds: float, attempts: int, *, peak_bytes: int | None) -> dict[str, Any]:
+    return {
+        "seconds": round(seconds, 3),
+        "peak_bytes": peak_bytes,
+        "attempts": attempts,
+        "host": socket.gethostname(),
+        "finished": round(time.time(), 3),
+    }
+
+
+def _document(job: Job, output: Path, stdout: str) -> dict[str, Any]:
+    """Returns the JSON that a command wrote; empty if it wrote none."""
+    path = output / _REPORT
+    text = (
+        path.read_text(encoding="utf-8") if job.command == "validate" and path.is_file() else stdout
+    )
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _error(document: Mapping[str, Any], stderr: str) -> dict[str, Any]:
+    if document:
+        return dict(document)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in stderr.strip().splitlines()]
+    first = next(
+        (index for index, line in enumerate(lines) if line.startswith("error:")),
+        max(0, len(lines) - 12),
+    )
+    return {
+        "error": "",
+        "message": "\n".join(lines[first:]).removeprefix("error: ")[-_MOST_CHARACTERS:],
+    }
+
+
+def _of_conversion(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    model_type, class_name = manifest.get("architecture") or (None, None)
+    route = manifest.get("route") or [None]
+    return {
+        "verdict": "converted" if manifest else None,
+        "model_type": model_type,
+        "class_name": class_name,
+        "layout": route[-1],
+        "bytes": manifest.get("bytes"),
+    }
+
+
+def _of_validation(report: Mapping[str, Any]) -> dict[str, Any]:
+    backends = {
+        str(one.get("label") or one.get("backend")): one.get("verdict")
+        for one in report.get("backends") or ()
+        if not one.get("absent")
+    }
+    names = ("verdict", "task", "model_type", "class_name")
+    return {**{name: report.get(name) for name in names}, "backends": backends}
+
+
+def _of_export(artifact: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("task", "model_type", "class_name", "target")
+    verdict = (artifact.get("verdict") or {}).get("verdict")
+    return {"verdict": verdict, **{name: artifact.get(name) for name in names}}
+
+
+_SUMMARIES = {"convert": _of_conversion, "validate": _of_validation, "export": _of_export}

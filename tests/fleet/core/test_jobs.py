@@ -1,0 +1,120 @@
+"""Jobs and lists of jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from equipoise.convert.core.errors import InputError
+from equipoise.fleet.core.job_list import read_jobs, source_identity
+from equipoise.fleet.core.jobs import Job, installed_software, of_shard, option_arguments
+
+JOB = Job("convert", "models/bert", ("--to", "flax"), "digest", {"equipoise": "1"})
+
+
+def test_key_is_of_all_that_decides_the_result() -> None:
+    others = [
+        replace(JOB, command="export"),
+        replace(JOB, source="models/gpt2"),
+        replace(JOB, arguments=("--to", "tensorflow")),
+        replace(JOB, identity="another"),
+        replace(JOB, software={"equipoise": "2"}),
+    ]
+    assert len({one.key for one in (JOB, *others)}) == 6
+    assert Job.from_dict(json.loads(json.dumps(JOB.as_dict()))).key == JOB.key
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("bert", "bert"),
+        ("hf://google/vit@main", "google--vit_main"),
+        ("/data/a b/c:d/", "a_b--c_d"),
+        ("/", "model"),
+        ("x/" + "y" * 200, "y" * 80),
+    ],
+)
+def test_name_is_a_file_name(source: str, name: str) -> None:
+    assert Job("convert", source).name == name
+
+
+def test_shards_have_every_job_once() -> None:
+    jobs = [replace(JOB, source=f"models/{index}") for index in range(101)]
+    parts = [of_shard(jobs, (number, 3)) for number in (1, 2, 3)]
+    assert sorted(job.source for part in parts for job in part) == sorted(j.source for j in jobs)
+    assert min(map(len, parts)) > 20
+    assert of_shard(jobs, None) == jobs
+
+
+def test_versions_of_what_decides() -> None:
+    assert set(installed_software("convert")) == {"equipoise"}
+    assert {"equipoise", "onnxscript"} <= set(installed_software("export")) | {"onnxscript"}
+
+
+def test_list_of_lines(tmp_path: Path) -> None:
+    (tmp_path / "bert").mkdir()
+    lines = '# a comment\n\nbert\norg/on-the-hub\nbert\n{"source": "bert", "options": {"dtype": "fp16"}}\n'
+    (tmp_path / "list.jsonl").write_text(lines)
+    jobs = read_jobs("convert", tmp_path / "list.jsonl", ["--to", "flax"])
+    assert [(job.source, job.arguments) for job in jobs] == [
+        (str(tmp_path / "bert"), ("--to", "flax")),
+        ("org/on-the-hub", ("--to", "flax")),
+        (str(tmp_path / "bert"), ("--to", "flax", "--dtype", "fp16")),
+    ]
+
+
+def test_artifacts_come_first(tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    line = {"source": "org/name", "artifacts": ["onnx"], "options": {"cases": "single"}}
+    (tmp_path / "list").write_text(json.dumps(line))
+    (job,) = read_jobs("validate", tmp_path / "list")
+    assert job.arguments == (str(tmp_path / "onnx"), "--cases", "single")
+
+
+def test_folder_of_models(tmp_path: Path) -> None:
+    for name in ("bert", "google/t5", ".hidden", "notes", "deep/er/than"):
+        (tmp_path / name).mkdir(parents=True)
+        if name != "notes":
+            (tmp_path / name / "config.json").write_text("{}")
+    jobs = read_jobs("convert", tmp_path)
+    assert [job.source for job in jobs] == [str(tmp_path / one) for one in ("bert", "google/t5")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "there is no job"),
+        ("{", "line 1 is not JSON"),
+        ("bert\n{}", "line 2 names no source"),
+        ('{"source": 5}', "names no source"),
+        ('{"source": "x", "option": {}}', "unknown fields"),
+        ('{"source": "x", "options": {"to": {"a": 1}}}', "no such value"),
+    ],
+)
+def test_bad_lists(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_jobs("convert", tmp_path / "list")
+
+
+def test_list_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="it is no text"):
+        read_jobs("convert", tmp_path / "list")
+
+
+def test_identity_changes_with_the_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("one")
+    first = source_identity(str(tmp_path))
+    os.utime(tmp_path / "a", ns=(1, 1))
+    second = source_identity(str(tmp_path))
+    (tmp_path / "b").write_text("")
+    assert len({first, second, source_identity(str(tmp_path)), source_identity("org/name")}) == 4
+
+
+def test_options_that_are_off() -> None:
+    assert option_arguments({"force": False, "batch": 2, "x": []}) == ["--batch", "2"]

@@ -1,0 +1,222 @@
+"""Fleets of real conversions: killed, begun again, in shards."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from equipoise.cli.main import run as command
+from equipoise.fleet.core.job_list import read_jobs
+from equipoise.fleet.core.store import ResultStore
+from equipoise.fleet.drive import Fleet, run_fleet
+from equipoise.fleet.running.job_runner import RunSettings
+
+TASKS = Path(__file__).parents[2] / "fixtures" / "tasks"
+WEIGHTS = "model.safetensors"
+KINDS = ("text-classification", "image-classification", "summarization", "fill-mask")
+
+
+def make_models(folder: Path, count: int) -> None:
+    """Writes models of four kinds; every tenth has a fault: no config, or a truncated file, in turn."""
+    for index in range(count):
+        path = folder / f"m{index:03}"
+        shutil.copytree(TASKS / KINDS[index % len(KINDS)], path)
+        if index % 20 == 0:
+            (path / WEIGHTS).write_bytes((path / WEIGHTS).read_bytes()[:-5])
+        elif index % 20 == 10:
+            (path / WEIGHTS).unlink()
+
+
+def counts(folder: Path) -> Counter[str]:
+    return Counter(one["status"] for one in ResultStore.open(folder).summaries())
+
+
+@pytest.mark.slow
+def test_workers_are_killed_at_random(tmp_path: Path) -> None:
+    """Each job is done once with the right result, though workers die all the time."""
+    make_models(tmp_path / "models", 60)
+    jobs = read_jobs("convert", tmp_path / "models", ["--to", "flax"])
+    out = tmp_path / "out"
+    ended = threading.Event()
+    killed: list[int] = []
+
+    def kill() -> None:
+        chance = random.Random(7)
+        while not ended.wait(0.9):
+            found = [pid for pid in _children(os.getpid()) if "_fleet_worker" in _command(pid)]
+            if found:
+                pid = chance.choice(found)
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    seen: Counter[str] = Counter()
+    try:
+        settings = RunSettings(out, retries=9)
+        found = run_fleet(
+            Fleet(jobs, settings, workers=2), lambda result, *_: seen.update([result["key"]])
+        )
+    finally:
+        ended.set()
+        killer.join()
+    assert killed
+    assert seen == Counter(job.key for job in jobs)
+    assert found == {"ok": 54, "difference": 0, "refused": 6, "failed": 0}
+    for job in jobs:
+        result = ResultStore.open(out).read(job.key)
+        if result["status"] == "ok":
+            assert (out / result["output"] / "flax_model.msgpack").is_file()
+        else:
+            assert result["output"] is None
+            assert result["error"]["message"]
+    assert list((out / "claims").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_killed_fleet_goes_on(tmp_path: Path) -> None:
+    """The driver is killed with its workers: the same line does what is left, and nothing twice."""
+    make_models(tmp_path / "models", 24)
+    out = tmp_path / "out"
+    line = [
+        "fleet",
+        "convert",
+        str(tmp_path / "models"),
+        "--out",
+        str(out),
+        "--workers",
+        "2",
+        "--",
+        "--to",
+        "flax",
+    ]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "equipoise", *line],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    while len(list(out.glob("results/*/*.json"))) < 5 and driver.poll() is None:
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    before = {path: path.stat().st_mtime_ns for path in out.glob("results/*/*.json")}
+    assert command(line) == 2  # some are refused
+    after = {path: path.stat().st_mtime_ns for path in out.glob("results/*/*.json")}
+    assert len(after) == 24
+    assert {path: after[path] for path in before} == before
+    assert counts(out) == {"ok": 20, "refused": 4} or counts(out) == {"ok": 21, "refused": 3}
+
+
+def test_a_job_that_kills_every_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails with the worker's last words, and the others are done."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "running"))
+    monkeypatch.setattr("equipoise.fleet.running.job_runner.WorkerProcess", _deadly)
+    (tmp_path / "list").write_text("good\ndeadly\n")
+    jobs = read_jobs("convert", tmp_path / "list", ["--to", "flax"])
+    run_fleet(Fleet(jobs, RunSettings(tmp_path / "out", retries=2), workers=1), lambda *_: None)
+    found = [ResultStore.open(tmp_path / "out").read(job.key) for job in jobs]
+    assert [one["status"] for one in found] == ["ok", "failed"]
+    assert found[1]["error"] == {
+        "error": "WorkerError",
+        "message": "the worker ended: signal 9",
+        "last_words": "out of luck",
+    }
+    assert found[1]["run"]["attempts"] == 3
+
+
+class _deadly:  # noqa: N801 - stands in for a function of the same name as the class it replaces
+    """A worker that dies of one source."""
+
+    def __init__(self, limits: object) -> None:
+        from equipoise.fleet.running.worker_process import Limits, WorkerProcess
+
+        self._worker = WorkerProcess(Limits(), "stand_in_worker")
+
+    def run(self, arguments: list[str]) -> dict[str, object]:
+        self._worker.run(["die" if arguments[1] == "deadly" else "say"])
+        return {"exit_code": 0, "stdout": "{}", "stderr": "", "seconds": 0.1, "peak_bytes": 1}
+
+    def close(self) -> None:
+        self._worker.close()
+
+
+def test_shards_give_what_one_run_gives(tmp_path: Path) -> None:
+    make_models(tmp_path / "models", 6)
+    line = ["fleet", "convert", str(tmp_path / "models"), "--out"]
+    rest = ["--", "--to", "tensorflow-safetensors"]
+    command([*line, str(tmp_path / "all"), "--workers", "1", *rest])
+    parts = [str(tmp_path / f"part{number}") for number in (1, 2, 3)]
+    for number, part in enumerate(parts, 1):
+        command([*line, part, "--workers", "1", "--shard", f"{number}/3", *rest])
+    merged = [one for part in parts for one in results(Path(part))]
+    assert sorted(merged) == sorted(results(tmp_path / "all"))
+
+
+def results(folder: Path) -> list[str]:
+    """Returns all results without what differs from run to run."""
+    found = []
+    for path in folder.glob("results/*/*.json"):
+        values = json.loads(path.read_text())
+        del values["run"]
+        found.append(json.dumps(values, sort_keys=True))
+    return found
+
+
+def test_done_again_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused jobs stay refused until they are asked for again."""
+    make_models(tmp_path / "models", 2)
+    out = tmp_path / "out"
+    line = ["fleet", "convert", str(tmp_path / "models"), "--out", str(out), "--workers", "1"]
+    assert command([*line, "--", "--to", "flax"]) == 2
+    capsys.readouterr()
+    assert command([*line, "--", "--to", "flax"]) == 2
+    assert "[" not in capsys.readouterr().err
+    assert command([*line, "--redo", "refused", "--", "--to", "flax"]) == 2
+    assert capsys.readouterr().err.startswith("[1/1] refused")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--executor", "locl"], "did you mean 'local'"),
+        (["--shard", "4/3"], "'4/3' is not I/N"),
+        (["--resources", "gpu=many"], "takes a number"),
+        (["--resources", "tpu=1"], "no such resource"),
+        (["--resources", "gpu=99"], "GPUs each need more than there are"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_models(tmp_path / "models", 1)
+    line = ["fleet", "convert", str(tmp_path / "models"), "--out", str(tmp_path / "out")]
+    assert command([*line, *arguments, "--", "--to", "flax"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_status_of_no_fleet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["fleet", "status", str(tmp_path)]) == 2
+    assert "no results of a fleet" in capsys.readouterr().err
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(one) for task in tasks for one in (task / "children").read_text().split()]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+    except OSError:
+        return ""
