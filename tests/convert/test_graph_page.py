@@ -17,11 +17,13 @@ import pytest
 from google_checkpoints import all_cases
 from safetensors.numpy import load_file, save_file
 
+from equipoise.convert import open_checkpoint
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.conversion.routes import route_edges, to_mermaid
 from equipoise.convert.core.rules import Rule
+from equipoise.convert.from_pretrained import state_dict
 from equipoise.convert.layouts import google
 from equipoise.convert.research.marks import known_specs
 
@@ -106,6 +108,8 @@ def test_what_is_not_proven_needs_the_option(tmp_path: Path, cli: Callable[..., 
     assert manifest["notes"][0].startswith("not proven: ")
     assert cli("convert", tmp_path / "out", tmp_path / "back", "--to", "pytorch").code == 2
     assert cli("convert", source, tmp_path / "scanned", "--to", "t5x-scanned").code == 0
+    with pytest.warns(UserWarning, match="not proven: UMT5"):
+        assert len(state_dict(open_checkpoint(tmp_path / "out"))) >= len(state)
 
 
 def test_a_layout_of_another_package(tmp_path: Path) -> None:
