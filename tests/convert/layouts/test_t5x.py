@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from equipoise.convert import open_checkpoint
 from equipoise.convert.api import convert
 from equipoise.convert.conversion import stacks
-from equipoise.convert.core.errors import CoverageError
+from equipoise.convert.core.errors import ArchitectureError, CoverageError
 from equipoise.convert.from_pretrained import state_dict
 from equipoise.convert.research.marks import known_specs
 from equipoise.convert.verify import verify
@@ -159,6 +159,14 @@ def test_switch_with_an_output_layer_is_refused(tmp_path: Path) -> None:
     save_file({key: value.copy() for key, value in state.items()}, source / "model.safetensors")
     with pytest.raises(CoverageError, match="no output layer of their own"):
         convert(source, tmp_path / "out", to="t5x")
+
+
+def test_a_checkpoint_without_a_config_says_where_to_take_one(tmp_path: Path) -> None:
+    pytest.importorskip("tensorstore")
+    _, flat, _ = make("t5", tmp_path / "source")
+    write_t5x(tmp_path / "checkpoint_7", flat)
+    with pytest.raises(ArchitectureError, match="take the one of the same model"):
+        convert(tmp_path / "checkpoint_7", tmp_path / "out", to="pytorch")
 
 
 def test_flax_outputs(tmp_path: Path) -> None:
