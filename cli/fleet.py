@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from equipoise.cli import _output, _run
+from equipoise.cli import _output, _run, _validation
 from equipoise.cli._types import Duration, NameValue, PathName
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def _run_fleet(
     from equipoise.fleet.running.worker_process import Limits
     from equipoise.fleet.status import fleet_status
 
+    _check_options(name, options, is_folder=job_list.is_dir())
     fleet = Fleet(
         jobs=read_jobs(name, job_list, options),
         settings=RunSettings(results.absolute(), retry, Limits(time_limit, memory_limit)),
@@ -103,6 +104,25 @@ def _run_fleet(
     _print_status(fleet_status([results]), as_json=as_json)
     codes = [code for status, code in _EXIT_CODES.items() if counts[status]]
     return codes[0] if codes else _run.EXIT_OK
+
+
+def _check_options(name: str, options: tuple[str, ...], *, is_folder: bool) -> None:
+    """Checks the options of all jobs as the command itself does; the lines of a file may have those that are missing.
+
+    Raises:
+        UsageError: It does not know them.
+    """
+    from equipoise.cli.main import root
+
+    context = click.get_current_context()
+    command = root.get_command(context, name)
+    assert command is not None
+    paths = ["SOURCE"] if name == "validate" else ["SOURCE", "OUTPUT"]
+    try:
+        command.make_context(name, [*paths, *options], parent=context)
+    except click.MissingParameter:
+        if is_folder:
+            raise
 
 
 def _tell(result: dict[str, Any], number: int, count: int) -> None:
@@ -160,4 +180,33 @@ def status_command(results: tuple[Path, ...], as_json: bool) -> int:
     from equipoise.fleet.status import fleet_status
 
     _print_status(fleet_status(results), as_json=as_json)
+    return _run.EXIT_OK
+
+
+@command.command("report")
+@click.argument("results", nargs=-1, required=True, type=PathName())
+@click.option("--html", "page", type=PathName(), help="Write one HTML page over all jobs.")
+@click.option(
+    "--json", "json_file", type=PathName(), help="Write all results as JSON; - is stdout."
+)
+@_run.handle_errors
+def report_command(results: tuple[Path, ...], page: Path | None, json_file: Path | None) -> int:
+    """Write one page over all jobs, the worst first, or all their results as one JSON document.
+
+    RESULTS are the folders of `--out`: one, or one a shard.
+    """
+    import json
+
+    from equipoise.convert.core.errors import InputError
+    from equipoise.fleet.report.page import to_html
+    from equipoise.fleet.report.rows import read_results, read_rows
+
+    if page is None and json_file is None:
+        raise InputError("no report is asked for", expected="--html FILE, --json FILE or both")
+    _validation.check_reports(page, json_file)
+    if page is not None:
+        _validation.write_report(page, to_html(read_rows(results), page.absolute()))
+    if json_file is not None:
+        text = json.dumps(read_results(results), indent=1, ensure_ascii=False) + "\n"
+        _validation.write_report(json_file, text)
     return _run.EXIT_OK

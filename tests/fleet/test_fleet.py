@@ -205,6 +205,21 @@ def test_bad_input(
     assert message in capsys.readouterr().err
 
 
+def test_options_of_the_command_are_checked_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_models(tmp_path / "models", 1)
+    line = ["fleet", "convert", str(tmp_path / "models"), "--out", str(tmp_path / "out"), "--"]
+    for options, message in (
+        (["--too", "flax"], "No such option '--too'"),
+        ([], "Missing option '--to'"),
+        (["--to", "flax", "--dtype", "fp17"], "is not one of"),
+    ):
+        assert command([*line, *options]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_status_of_no_fleet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["fleet", "status", str(tmp_path)]) == 2
     assert "no results of a fleet" in capsys.readouterr().err

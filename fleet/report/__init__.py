@@ -1,0 +1,1 @@
+"""One page over all results of a fleet."""
