@@ -132,12 +132,12 @@ def _make_mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
     section = raw["google"]
     for name, entry in section.get("ops", {}).items():
         texts = entry["to"] if isinstance(entry, dict) else entry
-        for wrong in _wrong_ops(texts):
+        for wrong in wrong_ops(texts):
             value = {**entry, "to": wrong} if isinstance(entry, dict) else wrong
             place = ("google", "ops", name)
             yield "wrong operation", f"ops: {name}", replace_value(raw, place, value)
     for number, rule in enumerate(section.get("rules", [])):
-        for wrong in _wrong_ops(rule["ops"]):
+        for wrong in wrong_ops(rule["ops"]):
             values = deepcopy(raw)
             values["google"]["rules"][number]["ops"] = wrong
             yield "wrong operation", f"rules: {rule['targets'][0]}", values
@@ -149,7 +149,7 @@ def _make_mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
     yield from _layers(raw)
 
 
-def _wrong_ops(texts: list[str]) -> Iterator[list[str]]:
+def wrong_ops(texts: list[str]) -> Iterator[list[str]]:
     """Yields operations of which one is dropped, or has two numbers swapped or another axis."""
     for at, text in enumerate(texts):
         yield [*texts[:at], *texts[at + 1 :]]
