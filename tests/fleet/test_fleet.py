@@ -118,6 +118,28 @@ def test_a_killed_fleet_goes_on(tmp_path: Path) -> None:
     assert counts(out) == {"ok": 20, "refused": 4} or counts(out) == {"ok": 21, "refused": 3}
 
 
+@pytest.mark.slow
+def test_two_drivers_share_a_folder(tmp_path: Path) -> None:
+    """Each job is done by one of them; both end when all is done or claimed."""
+    make_models(tmp_path / "models", 24)
+    out = tmp_path / "out"
+    line = ["fleet", "convert", str(tmp_path / "models"), "--out", str(out), "--workers", "1"]
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "equipoise", *line, "--", "--to", "flax"],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told = [driver.communicate()[1].splitlines() for driver in drivers]
+    sources = [text.split()[2] for lines in told for text in lines]
+    assert sorted(sources) == sorted(str(path) for path in (tmp_path / "models").iterdir())
+    assert all(told)
+    assert list((out / "claims").iterdir()) == []
+
+
 def test_a_job_that_kills_every_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails with the worker's last words, and the others are done."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "running"))
