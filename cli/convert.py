@@ -59,6 +59,11 @@ _MAX_ENTRIES_SHOWN = 8
     help="Leave out what the target's class cannot hold; each loss is reported and recorded.",
 )
 @click.option(
+    "--unproven",
+    is_flag=True,
+    help="Convert what no code of others has judged (docs/graph.md lists it).",
+)
+@click.option(
     "--dequantize",
     is_flag=True,
     help="Compute plain weights from quantized ones: fp8, int8, NF4, FP4, GPTQ, AWQ, compressed-tensors.",
@@ -92,7 +97,7 @@ def command(
 
     plan = plan_conversion(source, to=to, **options)
     for note in plan.notes:
-        if note.startswith("lost: "):
+        if note.startswith(("lost: ", "not proven: ")):
             _output.echo(f"warning: {note}", err=True)
     if dry_run:
         check_output(plan, output, force=force)

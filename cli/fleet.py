@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from equipoise.cli import _output, _run, _validation
-from equipoise.cli._types import Duration, NameValue, PathName
+from equipoise.cli._types import ByteSize, Duration, NameValue, PathName
 
 if TYPE_CHECKING:
     from equipoise.fleet.status import FleetStatus
@@ -44,14 +44,14 @@ class Shard(click.ParamType[tuple[int, int]]):
 def command() -> None:
     """Run many conversions, validations or exports; a job that is done is never done again.
 
-    LIST has a source a line, or `{"source": ..., "options": {"to": "flax"}}`, or is a folder of models. Options of the
-    command itself follow `--`. Kill it at any time: the same line goes on.
+    LIST has a source a line, or `{"source": ..., "options": {"to": "flax"}}`, or is a folder of models, or a filter of
+    the Hub: `hf://?library=tf&task=fill-mask&author=NAME`. Options of the command itself follow `--`. Kill it at any time: the same line goes on.
     """
 
 
 def _fleet_options(run: Callable[..., int]) -> Callable[..., int]:
     options = (
-        click.argument("job_list", metavar="LIST", type=PathName()),
+        click.argument("job_list", metavar="LIST"),
         click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS]"),
         click.option("--out", "results", required=True, type=PathName(), help="The folder of the results."),
         click.option("--executor", default="local", show_default=True, help="Where jobs run: local, or a plug-in."),
@@ -61,6 +61,8 @@ def _fleet_options(run: Callable[..., int]) -> Callable[..., int]:
         click.option("--retry", type=click.IntRange(0), default=2, show_default=True, help="Begin a job again so often after its worker died."),
         click.option("--time-limit", type=Duration(), help="Longest time of a job, e.g. 30m; it has failed then."),
         click.option("--memory-limit", type=click.IntRange(1), metavar="MB", help="Largest address space of a worker in MB."),
+        click.option("--keep-downloads", is_flag=True, help="Download to huggingface_hub's own cache; default: a folder that is emptied job by job."),
+        click.option("--disk-budget", type=ByteSize(), help="Fetch nothing ahead while downloads fill so much: 50GB, 500MB."),
         click.option("--redo", type=click.Choice(_STATUSES), multiple=True, help="Do jobs with this status again; repeatable."),
         _run.json_option,
     )  # fmt: skip
@@ -71,7 +73,7 @@ def _fleet_options(run: Callable[..., int]) -> Callable[..., int]:
 
 def _run_fleet(
     name: Any,
-    job_list: Path,
+    job_list: str,
     options: tuple[str, ...],
     results: Path,
     executor: str,
@@ -81,19 +83,27 @@ def _run_fleet(
     retry: int,
     time_limit: float | None,
     memory_limit: int | None,
+    keep_downloads: bool,
+    disk_budget: int | None,
     redo: tuple[str, ...],
     as_json: bool,
 ) -> int:
     from equipoise.fleet.core.job_list import read_jobs
     from equipoise.fleet.drive import Fleet, run_fleet
+    from equipoise.fleet.running.fetching import FetchSettings, download_folder
     from equipoise.fleet.running.job_runner import RunSettings
     from equipoise.fleet.running.worker_process import Limits
     from equipoise.fleet.status import fleet_status
 
-    _check_options(name, options, is_folder=job_list.is_dir())
+    _check_options(name, options, is_folder=Path(job_list).is_dir())
     fleet = Fleet(
         jobs=read_jobs(name, job_list, options),
-        settings=RunSettings(results.absolute(), retry, Limits(time_limit, memory_limit)),
+        settings=RunSettings(
+            results.absolute(),
+            retry,
+            Limits(time_limit, memory_limit),
+            FetchSettings(None if keep_downloads else download_folder(results), disk_budget),
+        ),
         executor=executor,
         workers=workers,
         resources=_numbers(resources),

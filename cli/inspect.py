@@ -69,7 +69,7 @@ def _data(found: Survey) -> dict[str, Any]:
         "layout": found.layout,
         "architecture": _architecture(found),
         "problem": found.problem or None,
-        "files": [{"name": path.name, "bytes": size} for path, size in found.files],
+        "files": [{"name": name, "bytes": size} for name, size in _sizes(found)],
         "totals": {
             "tensors": len(checkpoint),
             "elements": sum(size for _, size, _ in found.totals.values()),
@@ -140,7 +140,13 @@ def _show(found: Survey, *, every: bool) -> None:
 
 
 def _files(found: Survey) -> str:
-    return _limit_lines([f"{path.name}  {_output.size_text(size)}" for path, size in found.files])
+    return _limit_lines([f"{name}  {_output.size_text(size)}" for name, size in _sizes(found)])
+
+
+def _sizes(found: Survey) -> list[tuple[str, int]]:
+    """Returns names and sizes of the files, below their folder where several have one name."""
+    names = {path: name for name, path in found.checkpoint.named_files.items()}
+    return [(names[path], size) for path, size in found.files]
 
 
 def _totals(found: Survey) -> str:

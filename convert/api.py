@@ -23,6 +23,7 @@ class PlanOptions(TypedDict, total=False):
     max_shard_size: int | None
     allow: Mapping[str, str] | None
     allow_lossy: bool
+    unproven: bool
 
 
 class ConversionOptions(PlanOptions, total=False):
@@ -89,6 +90,7 @@ def convert(
             ``layout``: takes the weights of this layout where the source has several.
             ``allow``: tensors that may be lost although the plan would be refused -> the reason.
             ``allow_lossy``: leaves out every tensor that the target's class cannot hold; the manifest's notes name each.
+            ``unproven``: converts where no code of others has judged a layout of this class; the manifest's notes say so.
             ``revision``: branch, tag or commit of a source on the Hub.
             ``subtree``: what the names of the weights begin with, where a file holds several models.
             ``variant``: takes the weights of this variant, e.g. ``fp16``.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+import warnings
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,9 +21,11 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.find_class import find_class
 from equipoise.convert.checkpoints.hub import resolve_source
+from equipoise.convert.checkpoints.match_notes import UNPROVEN
 from equipoise.convert.checkpoints.opening.open_checkpoint import open_checkpoint
 from equipoise.convert.conversion.plan_types import Step
 from equipoise.convert.conversion.planner import plan
+from equipoise.convert.conversion.stacks import cut_stack
 from equipoise.convert.conversion.transform import check_values, target_arrays
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, InputError
@@ -199,7 +201,10 @@ def state_dict(checkpoint: Checkpoint) -> dict[str, LazyTensor]:
     Raises:
         CoverageError: A tensor's values would be lost in PyTorch's model.
     """
-    planned = plan(checkpoint, "pytorch", partial=True)
+    planned = plan(checkpoint, "pytorch", partial=True, unproven=True)
+    for note in planned.notes:
+        if note.startswith(UNPROVEN):
+            warnings.warn(note, stacklevel=2)
     for check in planned.checks:
         check_values(check, checkpoint.tensors)
     known = {entry.name for entry in planned.coverage if entry.side == "source"}
@@ -259,10 +264,11 @@ class LazyTensor:
         return self._read()[index]
 
     def _read(self) -> Any:
-        arrays: Mapping[str, Array] = {
-            name: self.checkpoint[name].read() for name in self.step.sources
-        }
-        for header, array in target_arrays(self.step, arrays):
+        refs = [self.checkpoint[name] for name in self.step.sources]
+        parts = cut_stack(self.step, refs, whole_bytes=0)
+        part = next((one for one in parts if self.header in one.step.targets), None)
+        arrays = part.read() if part is not None else {one.name: one.read() for one in refs}
+        for header, array in target_arrays(part.step if part else self.step, arrays):
             if header.name == self.header.name:
                 return torch_from_numpy(array)
         raise KeyError(self.header.name)

@@ -15,6 +15,7 @@ from equipoise.convert.conversion.companions import write_companions
 from equipoise.convert.conversion.manifest import MANIFEST_NAME, Manifest
 from equipoise.convert.conversion.plan_types import Plan, Step
 from equipoise.convert.conversion.planner import plan
+from equipoise.convert.conversion.stacks import cut_stack
 from equipoise.convert.conversion.transform import check_values, target_arrays
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import EquipoiseError, InputError
@@ -30,7 +31,14 @@ Progress = Callable[[str, int], None]
 OPENING_OPTIONS = ("subtree", "variant", "dequantize")
 """Options of :func:`open_checkpoint` that are taken from the manifest: they choose among the source's own weights."""
 
-_SHOWN_OPTIONS = (*OPENING_OPTIONS, "merge_adapter", "architecture", "allow", "allow_lossy")
+_SHOWN_OPTIONS = (
+    *OPENING_OPTIONS,
+    "merge_adapter",
+    "architecture",
+    "allow",
+    "allow_lossy",
+    "unproven",
+)
 
 
 @dataclass(frozen=True)
@@ -255,6 +263,7 @@ class _Verifier:
                 architecture=architecture,
                 allow=options.get("allow"),
                 allow_lossy=bool(options.get("allow_lossy")),
+                unproven=bool(options.get("unproven")),
                 max_shard_size=options.get("max_shard_size"),
             )
         except EquipoiseError as error:
@@ -288,14 +297,24 @@ class _Verifier:
             self._compare("output", problem, expected, name, expected, record["file"])
 
     def _step(self, step: Step, checkpoint: Checkpoint, file: str) -> None:
+        refs = [checkpoint[name] for name in step.sources]
+        parts = cut_stack(step, refs)
         arrays: dict[str, Array] = {}
-        for name in step.sources:
-            ref = checkpoint[name]
-            self.progress(name, ref.nbytes)
-            arrays[name] = ref.read()
-            digest = hash_blocks(array_blocks(arrays[name]), self.tensor_hash)
-            expected = self.values["sources"].get(name)
-            self._compare("source", "the tensor has changed", ref.file.name, name, expected, digest)
+        for ref in refs:
+            self.progress(ref.name, ref.nbytes)
+            if not parts:
+                arrays[ref.name] = ref.read()
+            blocks = ref.blocks() if parts else array_blocks(arrays[ref.name])
+            digest = hash_blocks(blocks, self.tensor_hash)
+            expected = self.values["sources"].get(ref.name)
+            problem = "the tensor has changed"
+            self._compare("source", problem, ref.file.name, ref.name, expected, digest)
+        for part in parts:
+            self._targets(part.step, part.read(), file)
+        if not parts:
+            self._targets(step, arrays, file)
+
+    def _targets(self, step: Step, arrays: Mapping[str, Array], file: str) -> None:
         for header, array in target_arrays(step, arrays):
             self.derived += 1
             if header.name not in self.values["tensors"]:

@@ -7,10 +7,11 @@ must be matched by a row of ``FIGURES``, or by one of ``ELSEWHERE`` with the rea
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,9 @@ def converted_types() -> str:
     return str(sum(bool(found & {"tensorflow", "flax"}) for found in names))
 
 
-def google_mutations() -> tuple[str, str]:
-    rows = results("mutations-google").values()
+def noticed(name: str) -> tuple[str, str]:
+    """Returns how many planted mistakes were noticed, and how many there were."""
+    rows = results(name).values()
     planted = sum(one["planted"] for one in rows)
     return str(planted - sum(len(one["missed"]) for one in rows)), str(planted)
 
@@ -72,6 +74,19 @@ def hub_mutations() -> tuple[str, str]:
     rows = results("mutations-keras-hub").values()
     planted = sum(one["planted"] for one in rows)
     return f"{planted - sum(len(one['missed']) for one in rows):,}", f"{planted:,}"
+
+
+def largest(rows: Iterable[Mapping[str, float]]) -> tuple[str, str]:
+    """Returns the most seconds and the most megabytes of some commands."""
+    every = list(rows)
+    seconds, megabytes = (max(row[key] for row in every) for key in ("seconds", "peak_mb"))
+    return str(math.ceil(seconds)), str(megabytes)
+
+
+def peak(what: str) -> tuple[str, str]:
+    """Returns the gigabytes of a model, and the most megabytes that converting it took."""
+    one = results("large-plans")[what]
+    return str(one["gigabytes"]), largest(one["commands"])[1]
 
 
 def coverage(name: str) -> tuple[str, str]:
@@ -179,8 +194,31 @@ FIGURES: list[tuple[str, str, Callable[[], tuple[str, ...]]]] = [
     (
         "docs/architecture-files.md",
         rf"would notice: {NUMBER} of {NUMBER} are noticed",
-        google_mutations,
+        lambda: noticed("mutations-google"),
     ),
+    (
+        "docs/architecture-files.md",
+        rf"`tests/convert/layouts/test_t5x.py`:\s+{NUMBER} of {NUMBER} are noticed",
+        lambda: noticed("mutations-t5x"),
+    ),
+    (
+        "docs/graph.md",
+        rf"Llama of {NUMBER} GB, a Mixtral of {NUMBER} GB and a Switch of {NUMBER} GB",
+        lambda: tuple(str(one["gigabytes"]) for one in results("large-plans")["plans"].values()),
+    ),
+    (
+        "docs/graph.md",
+        rf"planned in at most {NUMBER} s and {NUMBER} MB",
+        lambda: largest(
+            row for one in results("large-plans")["plans"].values() for row in one["commands"]
+        ),
+    ),
+    (
+        "docs/graph.md",
+        rf"a Llama of {NUMBER} GB takes at most {NUMBER} MB",
+        lambda: peak("conversion"),
+    ),
+    ("docs/graph.md", rf"UMT5 of {NUMBER} GB, .* at most {NUMBER} MB", lambda: peak("stacks")),
     (
         "docs/export.md",
         rf"All {NUMBER} trained fixtures \({NUMBER} tasks\)",
@@ -251,6 +289,7 @@ ELSEWHERE: list[tuple[str, str, str]] = [
     ("docs/export.md", r"1 GiB", "LARGE_MODEL_BYTES and MAX_INLINE_BYTES, see test_limits_of_size"),
     ("docs/security.md", r"\| header of a safetensors file .*", "test_bounds_of_files"),
     ("docs/security.md", r"\| a compressed pickle .*", "test_bounds_of_files"),
+    ("docs/security.md", r"\| a chunk of zarr .*", "test_bounds_of_files"),
     ("docs/security.md", r"expands at most 22 times", "test_bounds_of_files"),
     ("docs/security.md", r"Memory is 150 MB", "tests/convert/test_from_pretrained_processes.py"),
     ("docs/validate.md", r"\| `ceiling` .*", "tests/test_doc_examples.py compares the table"),
@@ -311,6 +350,7 @@ def test_bounds_of_files() -> None:
     from equipoise.convert.containers._bundle import data_files, snappy, sorted_table
     from equipoise.convert.containers._hdf5 import datasets
     from equipoise.convert.containers._msgpack import scanner
+    from equipoise.convert.containers._orbax import array_store
     from equipoise.convert.containers._pytorch import (
         pickle_machine,
         tensor_tree,
@@ -341,6 +381,9 @@ def test_bounds_of_files() -> None:
         "msgpack": (
             f"{scanner.MAX_VALUES:,} values, {scanner.MAX_DEPTH} levels, paths of keys of {scanner.MAX_KEY_BYTES:,} bytes, "
             f"together {mib(scanner.MAX_PATH_BYTES)}"
+        ),
+        "a chunk of zarr (Orbax, T5X)": (
+            f"what its array says, decompressed; {array_store._MAX_EXPANSION} times the whole checkpoint"
         ),
         "HDF5": f"{datasets.MAX_DEPTH} levels",
         "a TensorFlow checkpoint's names": (

@@ -14,9 +14,10 @@ from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, re
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.core.errors import ArchitectureError, SpecError
-from equipoise.convert.research.marks import has_marks, marked_specs
+from equipoise.convert.research.marks import T5X_LAYOUTS, has_marks, marked_specs
 from equipoise.convert.research.repository_config import translate
 
+_T5X_CONFIG = "T5X saves no config.json: take the one of the same model for transformers, and give it with --config"
 _FIRST_PARTS = 4
 """Parts of a name among which the prefix may stand, after those of wrappers."""
 
@@ -53,7 +54,9 @@ def find_spec(
             "no config.json next to the weights"
             + (f", and no {' or '.join(names)}" if names else ""),
             file=checkpoint.path,
-            hint="copy it there, or give it with --config",
+            hint=_T5X_CONFIG
+            if checkpoint.layout in T5X_LAYOUTS
+            else "copy it there, or give it with --config",
         )
     if is_keras_hub_config(config.values):
         raise unknown_backbone(config)

@@ -20,6 +20,8 @@ HUB_SCHEME = "hf://"
 _REPOSITORY_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _NO_ANSWER_ERRORS = ("RequestError", "ConnectionError", "Timeout")
 """Exception names of requests and httpx for requests without a response."""
+_PASSING_STATUS_CODES = frozenset({408, 429, 500, 502, 503, 504})
+"""Answers of a server that is busy."""
 _TIMEOUT_SECONDS = 10
 """Timeout for the list of files of a repository."""
 _FILE_ENDINGS = (
@@ -41,6 +43,7 @@ def resolve_source(
     *,
     layout: str | None = None,
     variant: str | None = None,
+    cache: Path | None = None,
 ) -> Path:
     """Returns the local path of a source; downloads it first if it is on the Hub.
 
@@ -49,6 +52,7 @@ def resolve_source(
         revision: Branch, tag or commit on the Hub.
         layout: Downloads the weights of this layout if the repository has several.
         variant: Downloads the weights of this variant, e.g. ``fp16``.
+        cache: Where to download to; None is huggingface_hub's own cache.
 
     Raises:
         InputError: It exists neither locally nor on the Hub, or cannot be downloaded.
@@ -61,7 +65,7 @@ def resolve_source(
     repository = parse_hub_id(str(source), revision)
     if repository is None:
         raise CheckpointError("there is no such file or folder", file=source)
-    return _download(repository, str(source), layout, variant)
+    return _download(repository, str(source), layout, variant, cache)
 
 
 def _index_path(prefix: Path) -> Path:
@@ -95,7 +99,11 @@ def parse_hub_id(source: str, revision: str | None = None) -> HubRepository | No
 
 
 def _download(
-    repository: HubRepository, source: str, layout: str | None, variant: str | None
+    repository: HubRepository,
+    source: str,
+    layout: str | None,
+    variant: str | None,
+    cache: Path | None,
 ) -> Path:
     try:
         hub = import_module("huggingface_hub")
@@ -108,16 +116,18 @@ def _download(
     failures = _hub_errors()
     try:
         if offline:
-            return _cached_snapshot(hub, repository)
+            return _cached_snapshot(hub, repository, cache)
         try:
             found = hub.model_info(
                 repository.name, revision=repository.revision, timeout=_TIMEOUT_SECONDS
             )
         except failures.unreachable:
-            return _cached_snapshot(hub, repository)
+            return _cached_snapshot(hub, repository, cache)
         files = [one.rfilename for one in found.siblings or ()]
         patterns = files_to_download(files, layout, repository, variant)
-        options = {"revision": repository.revision, "allow_patterns": patterns}
+        options: dict[str, Any] = {"revision": repository.revision, "allow_patterns": patterns}
+        if cache is not None:
+            options["cache_dir"] = cache
         return Path(hub.snapshot_download(repository.name, **options))
     except failures.all as error:
         raise _download_error(repository, error, offline) from error
@@ -144,12 +154,31 @@ def _hub_errors() -> _HubErrors:
     return _HubErrors(tuple(silence), (*silence, *answers, OSError))
 
 
-def _cached_snapshot(hub: Any, repository: HubRepository) -> Path:
-    """Returns the snapshot in huggingface_hub's cache."""
+def _cached_snapshot(hub: Any, repository: HubRepository, cache: Path | None) -> Path:
+    """Returns the snapshot in a cache; None is huggingface_hub's own."""
+    options = {} if cache is None else {"cache_dir": cache}
     found = hub.snapshot_download(
-        repository.name, revision=repository.revision, local_files_only=True
+        repository.name, revision=repository.revision, local_files_only=True, **options
     )
     return Path(found)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Checks whether a download may work later: the Hub did not answer, was busy, or asked to wait.
+
+    Args:
+        error: What :func:`resolve_source` raised.
+    """
+    cause: BaseException | None = error
+    failures = _hub_errors()
+    while cause is not None:
+        response = getattr(cause, "response", None)
+        if getattr(response, "status_code", None) in _PASSING_STATUS_CODES:
+            return True
+        if isinstance(cause, failures.unreachable):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _download_error(repository: HubRepository, error: Exception, offline: bool) -> InputError:

@@ -12,6 +12,38 @@ from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.layouts import layout_module
 from equipoise.convert.layouts.base import LayoutView
 
+UNPROVEN = "not proven: "
+"""How a note begins that says what no code of others has judged."""
+
+
+def unproven_layouts(source: MatchedCheckpoint, layout: str, view: LayoutView | None) -> list[str]:
+    """Returns what no code of others has judged about a conversion to a layout."""
+    name = source.expansion.cls.name
+    return [
+        f"{UNPROVEN}{name} in the layout {one}: {found.unproven}"
+        for one, found in ((source.match.layout, source.match.view), (layout, view))
+        if found is not None and found.unproven
+    ]
+
+
+def notes_on_classes(source: MatchedCheckpoint, layout: str, view: LayoutView) -> Iterator[str]:
+    """Yields notes on classes of transformers that are known to compute other outputs than PyTorch's."""
+    cls = source.expansion.cls
+    for one, found in ((source.match.layout, source.match.view), (layout, view)):
+        if found.known_difference:
+            name = cls.names.get(one, cls.name)
+            yield f"{name} computes other outputs than PyTorch from the same weights: {found.known_difference}"
+
+
+def notes_on_groups(view: LayoutView, container: str) -> Iterator[str]:
+    """Yields a note on variables that Keras HDF5 cannot load because they belong to no layer."""
+    bare = [name for name, group in view.groups.items() if not group]
+    if bare and container == "keras_hdf5":
+        yield (
+            f"{', '.join(bare)} belongs to no layer; TensorFlow's HDF5 loader never reads such weights, "
+            "--to tensorflow-safetensors keeps them"
+        )
+
 
 def notes_on_match(source: MatchedCheckpoint, target: LayoutView) -> Iterator[str]:
     """Yields the notes on a checkpoint, the class that its tensors belong to, and what the target stores otherwise."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from equipoise.convert.containers._orbax.array_store import ZARR_DTYPES, ArrayStore, StoredArray
-from equipoise.convert.containers._orbax.tree_metadata import TreeMetadata, read_tree_metadata
+from equipoise.convert.containers._orbax.tree_metadata import read_tree_metadata
 from equipoise.convert.containers._orbax.writer import Writer
 from equipoise.convert.containers._shared.checks import check_shape
 from equipoise.convert.containers.base import Container
@@ -42,6 +42,7 @@ _HEAD_BYTES = 64
 _RNG_STATE = re.compile(r"(.*/)?rngs/(.*/)?(key|count)")
 """Names of the states of random generators that modules of NNX hold, e.g. those of dropout."""
 _RANDOM = "state of a random generator"
+_INCOMPLETE = "the checkpoint is not complete; copy it again"
 _NNX_KEY = "/value"
 """The last key of a parameter that ``nnx.State`` holds as a variable."""
 
@@ -74,7 +75,9 @@ def read(path: Path) -> Container:
         raise ContainerError(error.message, file=path, found=error.found) from error
     store = ArrayStore(path.parent, path, zarr3=tree.zarr3)
     arrays = dict(zip(tree.arrays, store.open(list(tree.arrays.values())), strict=True))
-    _check_chunks(arrays, store.keys, tree, path)
+    if tree.stores_all:
+        for name, array in arrays.items():
+            array.check_complete(name, len(store.chunks.get(array.name, ())), _INCOMPLETE)
     tensors = {name: _tensor_ref(name, one, path) for name, one in arrays.items()}
     kind = "zarr3" if tree.zarr3 else "zarr"
     bare = _without_nnx_keys(tensors)
@@ -88,24 +91,7 @@ def read(path: Path) -> Container:
 
 def _tensor_ref(name: str, array: StoredArray, path: Path) -> TensorRef:
     shape = check_shape(array.shape, array.dtype, file=path, tensor=name)
-    return TensorRef(name, array.dtype, shape, path, stream=array.blocks)
-
-
-def _check_chunks(
-    arrays: Mapping[str, StoredArray], stored: Mapping[str, int], tree: TreeMetadata, path: Path
-) -> None:
-    """Checks that all chunks are there: tensorstore takes one that is missing for zeros."""
-    for name, array in arrays.items():
-        found = stored.get(array.name, 0)
-        if tree.stores_all and found < array.chunk_count:
-            raise CheckpointError(
-                "chunks of the array are missing",
-                file=path,
-                tensor=name,
-                expected=f"{array.chunk_count} chunks",
-                found=f"{found}",
-                hint="the checkpoint is not complete; copy it again",
-            )
+    return TensorRef(name, array.dtype, shape, path, stream=array.blocks, ranges=array)
 
 
 def _without_nnx_keys(tensors: Mapping[str, TensorRef]) -> Mapping[str, TensorRef]:

@@ -13,9 +13,9 @@ from equipoise.convert.containers import container_module
 from equipoise.convert.containers.base import Writer
 from equipoise.convert.conversion import manifest
 from equipoise.convert.conversion.companions import write_companions
-from equipoise.convert.conversion.file_hasher import FileHasher
 from equipoise.convert.conversion.manifest import Manifest, TensorHashes
 from equipoise.convert.conversion.plan_types import Plan, Shard, Step
+from equipoise.convert.conversion.stacks import cut_stack
 from equipoise.convert.conversion.transform import check_values, is_copy, target_streams
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import EquipoiseError
@@ -23,6 +23,7 @@ from equipoise.convert.core.hashing import PassingHash, hash_blocks, hash_file
 from equipoise.convert.core.json_values import describe_mismatch
 from equipoise.convert.core.tensor import TensorHeader, TensorRef, array_blocks
 from equipoise.convert.files.atomic import write_atomic
+from equipoise.convert.files.file_hasher import FileHasher
 from equipoise.convert.files.identity import check_unchanged
 from equipoise.convert.files.output_folder import OutputFolder
 
@@ -217,8 +218,19 @@ class _PlanExecution:
             digest = self._write_tensor(writer, step.targets[0], refs[0].blocks())
             hashes.sources[refs[0].name] = hashes.targets[step.targets[0].name] = digest
             return
-        arrays, found = self.reader.read(refs)
-        hashes.sources.update(found)
+        parts = cut_stack(step, refs)
+        if not parts:
+            arrays, found = self.reader.read(refs)
+            hashes.sources.update(found)
+            self._write_targets(step, arrays, writer, hashes)
+            return
+        hashes.sources[refs[0].name] = hash_blocks(refs[0].blocks())
+        for part in parts:
+            self._write_targets(part.step, part.read(), writer, hashes)
+
+    def _write_targets(
+        self, step: Step, arrays: dict[str, Array], writer: Writer, hashes: TensorHashes
+    ) -> None:
         for header, pieces in target_streams(step, arrays):
             hashes.targets[header.name] = self._write_tensor(writer, header, pieces)
 

@@ -46,6 +46,7 @@ _SHAPE: dict[str, Shape] = {
         "max_shard_size?": (int, None),
         "allow?": _HASHES,
         "allow_lossy?": bool,
+        "unproven?": bool,
         "subtree?": (str, None),
         "variant?": (str, None),
         "dequantize?": bool,

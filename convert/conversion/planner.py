@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
@@ -12,7 +12,13 @@ from equipoise.convert.checkpoints.find_class import (
     find_class_if_known,
     with_fitted_config,
 )
-from equipoise.convert.checkpoints.match_notes import notes_on_match, notes_on_wrappers
+from equipoise.convert.checkpoints.match_notes import (
+    notes_on_classes,
+    notes_on_groups,
+    notes_on_match,
+    notes_on_wrappers,
+    unproven_layouts,
+)
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
 from equipoise.convert.checkpoints.preset_files import notes_on_companions
 from equipoise.convert.checkpoints.sentence_modules import notes_on_left_files
@@ -30,7 +36,7 @@ from equipoise.convert.conversion.source_checks import (
     replicated_cause,
 )
 from equipoise.convert.core.arrays import DType, Shape
-from equipoise.convert.core.errors import CheckpointError, InputError
+from equipoise.convert.core.errors import ArchitectureError, CheckpointError, InputError
 from equipoise.convert.core.rules import Namespace, Rule, StepRule, compose
 from equipoise.convert.core.tensor import (
     TensorHeader,
@@ -52,6 +58,7 @@ def plan(
     architecture: str | None = None,
     allow: Mapping[str, str] | None = None,
     allow_lossy: bool = False,
+    unproven: bool = False,
     max_shard_size: int | None = None,
     partial: bool = False,
 ) -> Plan:
@@ -79,12 +86,13 @@ def plan(
         architecture: A model type or class to use instead of the config's.
         allow: Tensors that may be lost although the plan would be refused -> the reason; a name may contain ``*``.
         allow_lossy: Leaves out every tensor that the target's class cannot hold, with a note, instead of refusing.
+        unproven: Converts where no code of others has judged a layout of this class, with a note, instead of refusing.
         max_shard_size: Largest number of tensor bytes in a file; None writes one file.
         partial: Accepts unknown, missing and wrongly shaped tensors: for a loader that reports them itself.
 
     Raises:
         CoverageError: A tensor is unknown, missing, wrongly shaped or cannot be represented.
-        ArchitectureError: The architecture is unknown.
+        ArchitectureError: The architecture is unknown, or not proven in this layout.
         CheckpointError: There is no such target.
     """
     if dtype is not None and dtype not in CAST_DTYPES:
@@ -101,13 +109,18 @@ def plan(
         source = MatchedCheckpoint(checkpoint, match)
         target = replace(target, view=layout_view(source.expansion, layout))
         ledger = CoverageLedger(allowed, lossy=allow_lossy)
+        doubts = unproven_layouts(source, layout, target.view)
+        if doubts and not unproven:
+            raise ArchitectureError(f"{doubts[0]}; --unproven converts it", file=checkpoint.path)
         planned = _Planner(source, target, ledger, partial=partial).plan()
+        planned = replace(planned, notes=(*doubts, *planned.notes))
     check_has_tensors(checkpoint)
     options = {
         "architecture": architecture,
         "max_shard_size": max_shard_size,
         "allow": dict(allow or {}),
         "allow_lossy": allow_lossy,
+        "unproven": unproven,
         **checkpoint.choices,
     }
     notes = (
@@ -373,26 +386,9 @@ class _Planner:
             *self.checkpoint.oddities,
             *notes_on_match(self.source, self.view),
             *self.zero_filled,
-            *self._notes_on_classes(),
-            *self._notes_on_groups(),
+            *notes_on_classes(self.source, self.target.layout, self.view),
+            *notes_on_groups(self.view, self.target.format.container),
         ]
-
-    def _notes_on_classes(self) -> Iterator[str]:
-        """Yields notes on classes of transformers that are known to compute other outputs than PyTorch's."""
-        match = self.source.match
-        for layout, view in ((match.layout, match.view), (self.target.layout, self.view)):
-            if view.known_difference:
-                name = self.expansion.cls.names.get(layout, self.expansion.cls.name)
-                yield f"{name} computes other outputs than PyTorch from the same weights: {view.known_difference}"
-
-    def _notes_on_groups(self) -> Iterator[str]:
-        """Yields a note on variables that Keras HDF5 cannot load because they belong to no layer."""
-        bare = [name for name, group in self.view.groups.items() if not group]
-        if bare and self.target.format.container == "keras_hdf5":
-            yield (
-                f"{', '.join(bare)} belongs to no layer; TensorFlow's HDF5 loader never reads such weights, "
-                "--to tensorflow-safetensors keeps them"
-            )
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:

@@ -249,7 +249,10 @@ class Unstack:
 
     def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns views of the operand."""
-        return tuple(xp.take(arrays[0], index, self.axis) for index in range(self.count))
+        places: list[tuple[slice | int, ...]] = [
+            (*[slice(None)] * self.axis, index) for index in range(self.count)
+        ]
+        return tuple(arrays[0][place] for place in places)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -123,6 +124,63 @@ def _read_exactly(descriptor: int, view: memoryview, offset: int, path: Path) ->
         done += got
 
 
+class RangeReader(Protocol):
+    """Reads a range of one axis of a tensor without the rest."""
+
+    def read_range(self, axis: int, start: int, stop: int) -> Array:
+        """Returns the indices ``start`` to ``stop`` of an axis and all of the others, as a new C-contiguous array."""
+
+    def piece_length(self, axis: int) -> int:
+        """Returns how many indices of an axis a piece of the file holds: to read fewer takes as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtentRanges:
+    """Ranges of a tensor whose bytes, in C order, lie in one byte range or in several that follow each other.
+
+    Attributes:
+        extents: The byte ranges.
+        shape: Sizes of the axes.
+        dtype: Little-endian dtype.
+    """
+
+    extents: tuple[Extent, ...]
+    shape: tuple[int, ...]
+    dtype: DType
+
+    def piece_length(self, axis: int) -> int:
+        """Returns 1: any range can be read alone."""
+        return 1
+
+    def read_range(self, axis: int, start: int, stop: int) -> Array:
+        """Returns a range of an axis, read run by run.
+
+        Raises:
+            ContainerError: The file ends before the tensor does.
+        """
+        inner = math.prod(self.shape[axis + 1 :]) * self.dtype.itemsize
+        run = (stop - start) * inner
+        out = np.empty(math.prod(self.shape[:axis]) * run, np.uint8)
+        with ExitStack() as opened:
+            files = {one.path: os.open(one.path, _READ_FLAGS) for one in self.extents}
+            for descriptor in files.values():
+                opened.callback(os.close, descriptor)
+            for row in range(math.prod(self.shape[:axis])):
+                at = (row * self.shape[axis] + start) * inner
+                self._read(files, out.data[row * run : (row + 1) * run], at)
+        shape = (*self.shape[:axis], stop - start, *self.shape[axis + 1 :])
+        return out.view(self.dtype).reshape(shape)
+
+    def _read(self, files: Mapping[Path, int], view: memoryview, offset: int) -> None:
+        """Reads bytes of the tensor from an offset on, which may lie in several of its byte ranges."""
+        for one in self.extents:
+            count = min(one.nbytes - offset, len(view))
+            if count > 0:
+                _read_exactly(files[one.path], view[:count], one.offset + offset, one.path)
+                view = view[count:]
+            offset = max(0, offset - one.nbytes)
+
+
 ByteStream: TypeAlias = Callable[[], Iterator[memoryview]]
 """Yields the bytes of a tensor in C order."""
 
@@ -139,6 +197,7 @@ class TensorRef:
         extent: Its byte range, if the bytes are contiguous in C order.
         load: Reads it if there is no extent; returns a C-contiguous array.
         stream: Yields its bytes in C order, in blocks that are valid until the next one, if they lie in several places.
+        ranges: Reads ranges of an axis, where there is no extent and the file allows it.
         identity: Two references with equal identity hold the same bytes by construction
             (views of one storage, links to one dataset); None if unknown.
     """
@@ -150,6 +209,7 @@ class TensorRef:
     extent: Extent | None = None
     load: Callable[[], Array] | None = field(default=None, compare=False, repr=False)
     stream: ByteStream | None = field(default=None, compare=False, repr=False)
+    ranges: RangeReader | None = field(default=None, compare=False, repr=False)
     identity: Hashable = None
 
     def __post_init__(self) -> None:
@@ -169,6 +229,13 @@ class TensorRef:
                 found=str(self.shape),
                 hint="the file is damaged; download it again",
             )
+
+    @property
+    def range_reader(self) -> RangeReader | None:
+        """What reads ranges of an axis without the rest; None if the file does not allow it."""
+        if self.extent is not None:
+            return ExtentRanges((self.extent,), self.shape, self.dtype)
+        return self.ranges
 
     @property
     def size(self) -> int:

@@ -48,6 +48,13 @@ _READ = (
         Treatment.READ,
     ),
     FolderKind(
+        "t5x",
+        "a T5X checkpoint",
+        ("target.*/.zarray", "checkpoint_*/target.*/.zarray"),
+        Treatment.READ,
+        "give the folder with the file `checkpoint` and the folders of the arrays",
+    ),
+    FolderKind(
         "tensorflow-checkpoints",
         "TensorFlow checkpoints, of which the file `checkpoint` names one",
         ("checkpoint", "*.index"),

@@ -1,4 +1,4 @@
-"""Finds the states that training frameworks save in parts: torch.distributed.checkpoint, DeepSpeed ZeRO, Orbax."""
+"""Finds the states that training frameworks save in parts: torch.distributed.checkpoint, DeepSpeed ZeRO, Orbax, T5X."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ METADATA_NAME = ".metadata"
 """The file of torch.distributed.checkpoint that says which parts of which tensors lie where."""
 ORBAX_METADATA_NAME = "_METADATA"
 """The file of an Orbax checkpoint that lists the leaves of its tree."""
+T5X_NAME = "checkpoint"
+"""The file of a T5X checkpoint beside the folders of its arrays."""
+_T5X_STEP = re.compile(r"checkpoint_\d+", re.ASCII)
+_T5X_UNFINISHED = re.compile(r"checkpoint_\d+\.tmp-\d+", re.ASCII)
 ORBAX_UNFINISHED = ".orbax-checkpoint-tmp"
 """What the name of a folder holds that Orbax has not finished."""
 _OPTIMIZER_NAME = re.compile(r"opt(im.*|_states?)?", re.IGNORECASE)
@@ -75,6 +79,34 @@ def find_orbax_checkpoint(folder: Path) -> WeightFiles | None:
 def _is_orbax(folder: Path) -> bool:
     finished = ORBAX_UNFINISHED not in folder.name
     return finished and os.path.lexists(folder / ORBAX_METADATA_NAME)
+
+
+def find_t5x_checkpoint(folder: Path) -> WeightFiles | None:
+    """Finds a T5X checkpoint in a folder, or in the only ``checkpoint_N`` of the output of a training.
+
+    Raises:
+        CheckpointError: There are several, or only one whose saving was not finished.
+    """
+    steps = [path for path in _folders(folder) if _T5X_STEP.fullmatch(path.name)]
+    places = [path for path in (folder, *steps) if _is_t5x(path)]
+    if not places:
+        unfinished = [one.name for one in _folders(folder) if _T5X_UNFINISHED.fullmatch(one.name)]
+        if unfinished:
+            raise CheckpointError(
+                "a T5X checkpoint whose saving was not finished",
+                file=folder,
+                found=", ".join(unfinished),
+                hint="take an earlier one",
+            )
+        return None
+    if len(places) > 1 and places[0] != folder:
+        places.sort(key=lambda path: by_number(path.name))
+        raise several_weights(folder, "T5X checkpoints", places)
+    return WeightFiles((places[0] / T5X_NAME,), _note(folder, places[0]), is_standard=False)
+
+
+def _is_t5x(folder: Path) -> bool:
+    return os.path.lexists(folder / T5X_NAME) and any(folder.glob("target.*"))
 
 
 def find_zero_checkpoint(folder: Path) -> WeightFiles | None:

@@ -14,6 +14,7 @@ from equipoise.convert.folders.shard_index import without_index_ending
 from equipoise.convert.folders.training_states import (
     find_distributed_checkpoint,
     find_orbax_checkpoint,
+    find_t5x_checkpoint,
     find_zero_checkpoint,
 )
 
@@ -80,8 +81,11 @@ def shard_count(path: Path) -> int | None:
     return int(found["count"]) if found else None
 
 
-KINDRED: Mapping[str, tuple[str, ...]] = {"tensorflow": ("google",)}
-"""Layout -> others that TensorFlow itself writes, which who asks for it means too."""
+KINDRED: Mapping[str, tuple[str, ...]] = {
+    "tensorflow": ("google",),
+    "flax": ("t5x", "t5x-scanned"),
+}
+"""Layout -> others in files of the same framework, which who asks for it means too; the names of the tensors say which."""
 
 
 def layout_from_filename(name: str) -> str | None:
@@ -148,6 +152,7 @@ def _candidates(folder: Path) -> list[WeightFiles]:
         find_zero_checkpoint,
         find_distributed_checkpoint,
         find_orbax_checkpoint,
+        find_t5x_checkpoint,
         _find_keras_weights,
         _find_only_file,
     ):

@@ -9,6 +9,7 @@
     refused = { PARAMETER = REASON }                           cannot be stored; also the path of a module
     left_out = { PARAMETER = REASON }                          not stored, because it follows from the config
     wrong = { CLASS = REASON }                                 classes with other outputs than PyTorch's; "*" for all
+    unproven = { CLASS = REASON }                              classes whose names no code of others judges; "*" for all
     ignored = { NAME = REASON }                                may be in files, not needed
     indices = "."                                              TF: how a number is joined to the name before it
     groups = { "model.shared" = "model" }                      TF: first component -> layer in HDF5; "" for none
@@ -45,7 +46,7 @@ from equipoise.convert.core.rules import Rule
 OVERRIDE_KEYS = frozenset((
     "paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored",
     "rules", "indices", "groups", "also_in", "roots", "prefixes", "kinds", "aliases", "classes", "marks", "config",
-    "config_files", "files", "averages", "keras",
+    "config_files", "files", "averages", "keras", "unproven",
 ))  # fmt: skip
 
 
@@ -97,6 +98,11 @@ class LayoutOverrides:
         """Returns a parameter's entry in a table, by its template or name; None if there is none."""
         table = self.table(key)
         return table.get(parameter.template, table.get(parameter.name))
+
+    def of_class(self, key: str) -> str:
+        """Returns the entry of the expanded class in a table of reasons, or that of all classes; empty if there is none."""
+        table = self.table(key)
+        return str(table.get(self.expansion.cls.key, table.get("*", "")))
 
     def refusal(self, parameter: Parameter) -> str | None:
         """Returns why a parameter cannot be stored, by its name or that of a module that it lies in; None if it can."""
@@ -160,7 +166,8 @@ class LayoutOverrides:
         outer = tuple(name for name in self.spec.repeat if name in fields[0] & fields[1])
         found = []
         for indices in list(self._scope.index_combinations(outer)):
-            if not self._holds_for(entry.get("when"), indices):
+            self._scope.indices = dict(indices)
+            if not self._scope.holds(entry.get("when")):
                 continue
             left = [name for one in sources for name in self._expand_template(one, indices)]
             right = [name for one in targets for name in self._expand_template(one, indices)]
@@ -171,12 +178,6 @@ class LayoutOverrides:
             self._scope.indices = {}
             found.append(Rule(tuple(left), tuple(right), steps))
         return found
-
-    def _holds_for(self, condition: str | None, indices: Mapping[str, int]) -> bool:
-        self._scope.indices = dict(indices)
-        holds = self._scope.holds(condition)
-        self._scope.indices = {}
-        return holds
 
     def _expand_template(self, text: str, indices: Mapping[str, int]) -> list[str]:
         """Returns all names of a template for fixed ``indices`` and all values of its other indices."""

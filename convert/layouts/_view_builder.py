@@ -38,7 +38,12 @@ class Dialect:
 def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, LayoutOverrides]:
     """Returns the view of a layout, without the parts of single layouts (groups, roots, aliases)."""
     overrides = LayoutOverrides(expansion, dialect.layout)
-    multi = overrides.multi_parameter_rules()
+    # A rule over modules that this class lacks, e.g. those of a decoder, is none of its rules.
+    multi = [
+        rule
+        for rule in overrides.multi_parameter_rules()
+        if any(name in expansion.parameters for name in rule.sources)
+    ]
     covered = {name for rule in multi for name in rule.sources}
     rules: list[Rule] = []
     shared: dict[str, str] = {}
@@ -59,7 +64,6 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, Layo
         for one in expansion.parameters.values()
         if one.tied_to and one.one_tensor and one.name not in {*shared, *inside}
     }
-    known_differences = overrides.table("wrong")
     dtypes = {
         one.name: leaf.dtype
         for one in expansion.parameters.values()
@@ -75,7 +79,8 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, Layo
         repeated=repeated,
         dtypes=dtypes,
         ignored=ignored,
-        known_difference=known_differences.get(expansion.cls.key, known_differences.get("*", "")),
+        known_difference=overrides.of_class("wrong"),
+        unproven=overrides.of_class("unproven"),
     )
     for part in expansion.mounted:
         view = _merge_views(view, _mounted_view(part, overrides, dialect))
@@ -113,6 +118,7 @@ def _mounted_view(part: MountedClass, overrides: LayoutOverrides, dialect: Diale
         dtypes=with_path(inner.dtypes),
         ignored={f"{start}{name}": reason for name, reason in inner.ignored.items()},
         known_difference=inner.known_difference,
+        unproven=inner.unproven,
         groups=dict.fromkeys(bare, start.split(dialect.separator)[0]) if bare else {},
         roots=dict.fromkeys(bare, ""),
     )
@@ -129,6 +135,7 @@ def _merge_views(view: LayoutView, other: LayoutView) -> LayoutView:
         dtypes={**view.dtypes, **other.dtypes},
         ignored={**view.ignored, **other.ignored},
         known_difference=view.known_difference or other.known_difference,
+        unproven=view.unproven or other.unproven,
         groups={**view.groups, **other.groups},
         roots={**view.roots, **other.roots},
     )

@@ -28,6 +28,7 @@ class LayoutView:
         also_in: Top-level layer -> stored names of other layers that it lists too.
         known_difference: Why the class computes other outputs than PyTorch's from the same weights; empty if it
             does not.
+        unproven: What about these names and operations no code of others has judged; empty if it was.
         root: First component of the full variable names in a Keras HDF5 file.
         roots: Stored name -> its root if it differs; empty for none.
     """
@@ -43,6 +44,7 @@ class LayoutView:
     groups: Mapping[str, str] = field(default_factory=dict)
     also_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     known_difference: str = ""
+    unproven: str = ""
     root: str = ""
     roots: Mapping[str, str] = field(default_factory=dict)
 

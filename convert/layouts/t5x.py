@@ -22,6 +22,7 @@ FORMATS = {
 
 SPELLINGS = {
     ("linear", "weight"): ParameterSpelling("kernel", (Permute((1, 0)),)),
+    ("linear", "bias"): ParameterSpelling("bias"),
     ("embedding", "weight"): ParameterSpelling("embedding"),
     ("rms_norm", "weight"): ParameterSpelling("scale"),
 }

@@ -12,6 +12,7 @@ from equipoise.convert.architectures import name_templates
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.architectures.spec_files import spec_names
 
+T5X_LAYOUTS = ("t5x", "t5x-scanned")
 T5X_EMBEDDING = "token_embedder/embedding"
 """Every tree of T5X has it."""
 
@@ -37,7 +38,7 @@ def t5x_layout(names: Collection[str]) -> str | None:
     # Architecture files are read only for what looks like T5X.
     if not any(name.endswith(T5X_EMBEDDING) for name in names):
         return None
-    layouts = (one for one in ("t5x", "t5x-scanned") if marked_specs(names, one))
+    layouts = (one for one in T5X_LAYOUTS if marked_specs(names, one))
     return next(layouts, None)
 
 

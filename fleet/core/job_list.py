@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.errors import InputError
+from equipoise.fleet.core.hub_filter import SCHEME, list_repositories
 from equipoise.fleet.core.jobs import Command, Job, installed_software, option_arguments
 
 _FIELDS = ("source", "options", "artifacts")
@@ -21,7 +22,7 @@ _DEPTH = 2
 """How deep models lie below a folder: ``FOLDER/model``, or ``FOLDER/owner/model`` as on the Hub."""
 
 
-def read_jobs(command: Command, list_path: Path, arguments: Sequence[str] = ()) -> list[Job]:
+def read_jobs(command: Command, job_list: str, arguments: Sequence[str] = ()) -> list[Job]:
     """Returns the jobs of a list, each once.
 
     A line of a file is a source, or ``{"source": ..., "options": {"to": "flax"}, "artifacts": [...]}``; a path is relative to the
@@ -29,13 +30,17 @@ def read_jobs(command: Command, list_path: Path, arguments: Sequence[str] = ()) 
 
     Args:
         command: What is done with each source.
-        list_path: A file with a job a line, or a folder of models.
+        job_list: A file with a job a line, a folder of models, or a filter of the Hub: ``hf://?library=tf&author=google``.
         arguments: Options of the command for all jobs, as on its command line.
 
     Raises:
         InputError: The list cannot be read, a line is wrong, or there is no job.
     """
-    entries = _of_folder(list_path) if list_path.is_dir() else _of_file(list_path)
+    path = Path(job_list)
+    if job_list.startswith(SCHEME):
+        entries: Iterable[dict[str, Any]] = ({"source": one} for one in list_repositories(job_list))
+    else:
+        entries = _of_folder(path) if path.is_dir() else _of_file(path)
     jobs: dict[str, Job] = {}
     for entry in entries:
         artifacts = [str(one) for one in entry.get("artifacts") or ()]
@@ -51,7 +56,7 @@ def read_jobs(command: Command, list_path: Path, arguments: Sequence[str] = ()) 
         jobs.setdefault(job.key, job)
     if not jobs:
         raise InputError(
-            "there is no job", file=list_path, expected="a source a line, or a folder of models"
+            "there is no job", file=job_list, expected="a source a line, or a folder of models"
         )
     return list(jobs.values())
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from equipoise.convert.core.errors import InputError
 from equipoise.fleet.core.jobs import Job
+from equipoise.fleet.running.fetching import Fetcher
 from equipoise.fleet.running.job_runner import JobRunner, RunSettings
 from equipoise.fleet.running.worker_process import Limits
 
@@ -36,6 +37,7 @@ class LocalExecutor:
         """
         places = _places(settings, workers, resources)
         waiting, lock = iter(jobs), threading.Lock()
+        fetcher = Fetcher(settings.fetch)
         ended: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
         stop = threading.Event()
 
@@ -45,9 +47,13 @@ class LocalExecutor:
 
         def work(place: RunSettings) -> None:
             try:
-                with JobRunner(place) as runner:
-                    while (job := next_job()) is not None:
-                        ended.put(runner.run(job))
+                with JobRunner(place, fetcher) as runner:
+                    job = next_job()
+                    while job is not None:
+                        # A local source needs no time ahead, and a job that is taken early keeps another worker waiting.
+                        upcoming = next_job() if fetcher.is_remote(job) else None
+                        ended.put(runner.run(job, upcoming))
+                        job = upcoming or next_job()
             except BaseException as error:  # noqa: BLE001 - it is raised where the results are read
                 ended.put(error)
             ended.put(None)

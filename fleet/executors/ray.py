@@ -11,7 +11,7 @@ from equipoise.convert.core.errors import InputError
 from equipoise.fleet.core.jobs import Job
 from equipoise.fleet.core.store import ResultStore
 from equipoise.fleet.running.job_runner import JobRunner, RunSettings
-from equipoise.fleet.running.outcomes import result_of_death
+from equipoise.fleet.running.outcomes import death, result_of_error
 
 _CONNECT_SECONDS = 10.0
 _RESERVED = ("cpu", "gpu", "memory")
@@ -104,7 +104,7 @@ class _Actors:
         if losses <= self._settings.retries:
             return None
         words = str(error).strip()
-        result = result_of_death(job, "its machine was lost", words, 0.0, losses)
+        result = result_of_error(job, "failed", death("its machine was lost", words), 0.0, losses)
         ResultStore.open(self._settings.store).write(result)
         return result
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from equipoise.convert.checkpoints.hub import is_transient
+from equipoise.convert.core.errors import EquipoiseError
 from equipoise.fleet.core.jobs import Job
 from equipoise.fleet.core.store import ResultStore
-from equipoise.fleet.running.outcomes import command_line, result_of, result_of_death
+from equipoise.fleet.running.fetching import Fetcher, FetchSettings
+from equipoise.fleet.running.outcomes import (
+    Status,
+    command_line,
+    death,
+    result_of,
+    result_of_error,
+)
 from equipoise.fleet.running.worker_process import Limits, WorkerDiedError, WorkerProcess
 
 
@@ -22,11 +32,13 @@ class RunSettings:
         store: The folder of the results, under the same path on each machine.
         retries: How often a job is begun again after its worker died.
         limits: What each worker may use.
+        fetch: Where sources on the Hub are downloaded to.
     """
 
     store: Path
     retries: int = 2
     limits: Limits = field(default_factory=Limits)
+    fetch: FetchSettings = field(default_factory=FetchSettings)
 
 
 class JobRunner:
@@ -34,12 +46,16 @@ class JobRunner:
 
     Args:
         settings: How.
+        fetcher: Fetches sources; the runners of one process share it.
     """
 
-    def __init__(self, settings: RunSettings) -> None:
+    def __init__(self, settings: RunSettings, fetcher: Fetcher | None = None) -> None:
         self._settings = settings
         self._store = ResultStore.open(settings.store)
         self._worker = WorkerProcess(settings.limits)
+        self._fetcher = fetcher or Fetcher(settings.fetch)
+        self._threads = ThreadPoolExecutor(1)
+        self._ahead: tuple[Job, Future[str]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -54,26 +70,53 @@ class JobRunner:
 
     def close(self) -> None:
         """Ends the worker."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
         self._worker.close()
 
-    def run(self, job: Job) -> dict[str, Any]:
+    def fetch_ahead(self, job: Job) -> None:
+        """Begins to fetch the source of the job that is run next."""
+        self._ahead = job, self._threads.submit(self._fetcher.fetch, job)
+
+    def run(self, job: Job, upcoming: Job | None = None) -> dict[str, Any]:
         """Runs a job and writes its result; returns it.
+
+        Args:
+            job: The job.
+            upcoming: The job after it, whose source is fetched meanwhile.
+        """
+        begin = time.monotonic()
+        if self._ahead is None or self._ahead[0] is not job:
+            self.fetch_ahead(job)
+        assert self._ahead is not None
+        fetched = self._ahead[1]
+        try:
+            source = fetched.result()
+        except EquipoiseError as error:
+            status: Status = "failed" if is_transient(error) else "refused"
+            seconds = time.monotonic() - begin
+            result = result_of_error(job, status, error.as_dict(), seconds, 1)
+        else:
+            if upcoming is not None:
+                self.fetch_ahead(upcoming)
+            result = self._run(job, source, begin)
+        self._store.write(result)
+        self._fetcher.release(job)
+        return result
+
+    def _run(self, job: Job, source: str, begin: float) -> dict[str, Any]:
+        """Runs a job whose source is here.
 
         A job that takes longer than the time limit is not begun again: it would again.
         """
         output = self._store.output_path(job)
-        begin = time.monotonic()
         attempts = 0
         while True:
             attempts += 1
             try:
-                reply = self._worker.run(command_line(job, output))
-                result = result_of(job, output, self._store.folder, reply, attempts)
-                break
-            except WorkerDiedError as death:
-                if attempts > self._settings.retries or death.cause.startswith("time limit"):
+                reply = self._worker.run(command_line(job, source, output))
+                return result_of(job, output, self._store.folder, reply, attempts)
+            except WorkerDiedError as dead:
+                if attempts > self._settings.retries or dead.cause.startswith("time limit"):
+                    error = death(dead.cause, dead.last_words)
                     seconds = time.monotonic() - begin
-                    result = result_of_death(job, death.cause, death.last_words, seconds, attempts)
-                    break
-        self._store.write(result)
-        return result
+                    return result_of_error(job, "failed", error, seconds, attempts)

@@ -22,14 +22,19 @@ _REPORT = "report.json"
 _MOST_CHARACTERS = 2000
 
 
-def command_line(job: Job, output: Path) -> list[str]:
+def command_line(job: Job, source: str, output: Path) -> list[str]:
     """Returns the command line of a job, which writes into a folder and prints JSON.
 
     ``--force`` replaces only what an interrupted run of the same job wrote.
+
+    Args:
+        job: The job.
+        source: Where its source lies here.
+        output: The folder.
     """
     if job.command == "validate":
-        return ["validate", job.source, *job.arguments, "--json", str(output / _REPORT)]
-    return [job.command, job.source, str(output), *job.arguments, "--force", "--json"]
+        return ["validate", source, *job.arguments, "--json", str(output / _REPORT)]
+    return [job.command, source, str(output), *job.arguments, "--force", "--json"]
 
 
 def result_of(
@@ -66,21 +71,26 @@ def result_of(
     }
 
 
-def result_of_death(
-    job: Job, cause: str, last_words: str, seconds: float, attempts: int
+def result_of_error(
+    job: Job, status: Status, error: Mapping[str, Any], seconds: float, attempts: int
 ) -> dict[str, Any]:
-    """Returns the result of a job on which every worker died, or which took too long."""
+    """Returns the result of a job whose command gave no answer: its source could not be fetched, or every worker died."""
     return {
-        **_head(job, "failed"),
+        **_head(job, status),
         "exit_code": None,
         "output": None,
         "summary": {},
-        "error": {
-            "error": "WorkerError",
-            "message": f"the worker ended: {cause}",
-            "last_words": last_words,
-        },
+        "error": dict(error),
         "run": _measured(seconds, attempts, peak_bytes=None),
+    }
+
+
+def death(cause: str, last_words: str) -> dict[str, Any]:
+    """Returns the error of a job on which every worker died, or which took too long."""
+    return {
+        "error": "WorkerError",
+        "message": f"the worker ended: {cause}",
+        "last_words": last_words,
     }
 
 

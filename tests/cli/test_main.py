@@ -34,7 +34,7 @@ OPTIONS = {
             "--dtype",
         ),
         *("--force", "--from", "--json", "--max-shard-size", "--merge-adapter"),
-        *("--revision", "--subtree", "--to", "--variant", "OUTPUT", "SOURCE"),
+        *("--revision", "--subtree", "--to", "--unproven", "--variant", "OUTPUT", "SOURCE"),
     ],
     "derive": ["--also", "--class", "--force", "--json", "--output", "SOURCE"],
     "diff": [

@@ -8,15 +8,24 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+from google_checkpoints import all_cases
 from safetensors.numpy import load_file, save_file
 
+from equipoise.convert import open_checkpoint
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
-from equipoise.convert.architectures.spec import load_spec
+from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.conversion.routes import route_edges, to_mermaid
+from equipoise.convert.core.rules import Rule
+from equipoise.convert.from_pretrained import state_dict
+from equipoise.convert.layouts import google
+from equipoise.convert.research.marks import known_specs
 
 PAGE = (Path(__file__).parents[2] / "docs" / "graph.md").read_text(encoding="utf-8")
 
@@ -30,6 +39,77 @@ def test_each_edge_has_a_judge() -> None:
     rows = re.findall(r"^\| ([\w-]+), ([\w-]+) \| (.+?) \| (.+?) \|$", PAGE, re.MULTILINE)
     judged = {frozenset(row[:2]) for row in rows if row[2].strip() and row[3].strip()}
     assert judged == {frozenset((edge.source, edge.target)) for edge in route_edges()}
+
+
+def test_the_list_of_what_is_not_proven() -> None:
+    rows = re.findall(r"^\| ([\w-]+) \| ([\w-]+) \| (\w+) \| ([^|]+) \|$", PAGE, re.MULTILINE)
+    known = {
+        (layout, spec.model_type, "all" if key == "*" else spec.classes[key].name, reason)
+        for layout in ("tensorflow", "flax", "google", "t5x", "t5x-scanned", "keras_hub")
+        for spec in known_specs(layout)
+        for key, reason in spec.layouts[layout].get("unproven", {}).items()
+    }
+    assert set(rows) == known
+
+
+@pytest.mark.parametrize("spec", known_specs("google"), ids=lambda spec: spec.model_type)
+def test_google_s_names_are_judged_or_not_proven(spec: ArchitectureSpec) -> None:
+    """Each name that a class has was in a checkpoint that a loader of transformers read, or by which outputs were compared."""
+    own = [case for case in all_cases() if case.model_type == spec.model_type]
+    read = {_numbers_alike(name) for case in own for name in case.variables}
+    for cls in spec.classes_of("google"):
+        views = [google.view(expand(spec, cls, Config(dict(case.config)))) for case in own]
+        unread = [
+            [rule.targets for rule in view.rules if not _is_read(rule, view.aliases, read)]
+            for view in views
+        ]
+        assert views, "no checkpoint of this architecture was read"
+        is_unproven = any(view.unproven for view in views)
+        assert is_unproven != any(not names for names in unread), (cls.name, min(unread, key=len))
+
+
+def _is_read(rule: Rule, aliases: Mapping[str, str], read: set[str]) -> bool:
+    (name,) = rule.targets if len(rule.targets) == 1 else (rule.targets[0],)
+    spelt = {name, *(other for other, own in aliases.items() if own == name)}
+    endings = {_numbers_alike(one) for one in spelt}
+    return any(one.endswith(ending) for one in read for ending in endings)
+
+
+def _numbers_alike(name: str) -> str:
+    return re.sub(r"\d+", "0", name)
+
+
+def test_what_is_not_proven_needs_the_option(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    """UMT5 without scanned layers: T5X's own layout of T5, which nobody else reads for UMT5."""
+    sizes = {"d_model": 6, "d_kv": 2, "d_ff": 5, "num_heads": 3, "num_layers": 1, "vocab_size": 7}
+    spec = load_spec("umt5")
+    assert spec is not None
+    expansion = expand(spec, spec.classes["ForConditionalGeneration"], Config(sizes))
+    source = tmp_path / "umt5"
+    source.mkdir()
+    state = {name: np.ones(one.shape, np.float32) for name, one in expansion.parameters.items()}
+    state = {name: value for name, value in state.items() if "embed_tokens" not in name}
+    save_file(state, source / "model.safetensors", {"format": "pt"})
+    (source / "config.json").write_text(json.dumps({"model_type": "umt5", **sizes}))
+    refused = cli("convert", source, tmp_path / "out", "--to", "t5x")
+    assert refused.code == 2
+    (line,) = refused.err.strip().splitlines()
+    assert (
+        "not proven: UMT5ForConditionalGeneration in the layout t5x: UMT5 was published with"
+        in line
+    )
+    assert line.endswith("--unproven converts it")
+    assert not (tmp_path / "out").exists()
+    done = cli("convert", source, tmp_path / "out", "--to", "t5x", "--unproven")
+    assert done.code == 0
+    assert "warning: not proven: UMT5" in done.err
+    manifest = json.loads((tmp_path / "out" / "equipoise.json").read_text())
+    assert manifest["options"]["unproven"] is True
+    assert manifest["notes"][0].startswith("not proven: ")
+    assert cli("convert", tmp_path / "out", tmp_path / "back", "--to", "pytorch").code == 2
+    assert cli("convert", source, tmp_path / "scanned", "--to", "t5x-scanned").code == 0
+    with pytest.warns(UserWarning, match="not proven: UMT5"):
+        assert len(state_dict(open_checkpoint(tmp_path / "out"))) >= len(state)
 
 
 def test_a_layout_of_another_package(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def counts(folder: Path) -> Counter[str]:
 def test_workers_are_killed_at_random(tmp_path: Path) -> None:
     """Each job is done once with the right result, though workers die all the time."""
     make_models(tmp_path / "models", 60)
-    jobs = read_jobs("convert", tmp_path / "models", ["--to", "flax"])
+    jobs = read_jobs("convert", str(tmp_path / "models"), ["--to", "flax"])
     out = tmp_path / "out"
     ended = threading.Event()
     killed: list[int] = []
@@ -118,12 +118,34 @@ def test_a_killed_fleet_goes_on(tmp_path: Path) -> None:
     assert counts(out) == {"ok": 20, "refused": 4} or counts(out) == {"ok": 21, "refused": 3}
 
 
+@pytest.mark.slow
+def test_two_drivers_share_a_folder(tmp_path: Path) -> None:
+    """Each job is done by one of them; both end when all is done or claimed."""
+    make_models(tmp_path / "models", 24)
+    out = tmp_path / "out"
+    line = ["fleet", "convert", str(tmp_path / "models"), "--out", str(out), "--workers", "1"]
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "equipoise", *line, "--", "--to", "flax"],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told = [driver.communicate()[1].splitlines() for driver in drivers]
+    sources = [text.split()[2] for lines in told for text in lines]
+    assert sorted(sources) == sorted(str(path) for path in (tmp_path / "models").iterdir())
+    assert all(told)
+    assert list((out / "claims").iterdir()) == []
+
+
 def test_a_job_that_kills_every_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails with the worker's last words, and the others are done."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "running"))
     monkeypatch.setattr("equipoise.fleet.running.job_runner.WorkerProcess", _deadly)
     (tmp_path / "list").write_text("good\ndeadly\n")
-    jobs = read_jobs("convert", tmp_path / "list", ["--to", "flax"])
+    jobs = read_jobs("convert", str(tmp_path / "list"), ["--to", "flax"])
     run_fleet(Fleet(jobs, RunSettings(tmp_path / "out", retries=2), workers=1), lambda *_: None)
     found = [ResultStore.open(tmp_path / "out").read(job.key) for job in jobs]
     assert [one["status"] for one in found] == ["ok", "failed"]

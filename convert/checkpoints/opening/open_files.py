@@ -17,7 +17,7 @@ from equipoise.convert.files.identity import FileIdentity
 from equipoise.convert.folders.file_kinds import check_file
 from equipoise.convert.folders.found_files import WeightFiles
 from equipoise.convert.folders.shard_index import is_shard_index
-from equipoise.convert.folders.weight_files import layout_from_filename
+from equipoise.convert.folders.weight_files import KINDRED, layout_from_filename
 from equipoise.convert.layouts import plugin_of_metadata
 from equipoise.convert.research.marks import marked_specs, t5x_layout
 
@@ -35,6 +35,7 @@ _LAYOUT_OF_CONTAINER = {
     "tensor_bundle": "tensorflow",
     "flax_msgpack": "flax",
     "orbax": "flax",
+    "t5x_checkpoint": "flax",
 }
 """Container -> its layout; variables of a TensorFlow checkpoint may have the names of Google's code too."""
 
@@ -45,7 +46,7 @@ INDEX_SHAPE = {"weight_map": {str: str}}
 def layout_from_file(path: Path) -> str | None:
     """Returns the layout that a file's name or its safetensors metadata imply; None if neither does."""
     layout = layout_from_filename(path.name)
-    if layout not in (None, _LAYOUT_OF_CONTAINER["tensor_bundle"]):
+    if layout is not None and layout not in KINDRED:
         return layout
     check_readable(path, path.parent)
     first = _shard_paths(path)[0] if is_shard_index(path) else path

@@ -30,6 +30,7 @@ NON_WEIGHTS = (
 """Names beside the weights in files of training loops -> what they are."""
 
 _NESTED_CONTAINERS = ("pytorch", "distributed_checkpoint")
+_TRAIN_STATES = ("flax_msgpack", "orbax", "t5x_checkpoint")
 _MAX_LEVELS = 4
 
 
@@ -100,7 +101,7 @@ def find_weight_map(content: FileContent) -> WeightMap:
     Raises:
         CheckpointError: Several maps hold weights, and nothing says which is meant.
     """
-    if content.container in ("flax_msgpack", "orbax"):
+    if content.container in _TRAIN_STATES:
         return _find_in_train_state(content.tensors)
     if content.container not in _NESTED_CONTAINERS or not content.maps:
         return WeightMap()

@@ -25,6 +25,9 @@ MAX_PATH_BYTES = 32 << 20
 MAX_VALUES = 1_000_000
 """Largest number of values that are neither maps nor arrays; a tree of weights has hardly any."""
 
+MAX_TEXT_BYTES = 1024
+"""Longest string whose value is kept: the path of an array in another file."""
+
 _WINDOW_BYTES = 1 << 16
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CONSTANTS = {0xC0: "nothing (nil)", 0xC2: "a boolean", 0xC3: "a boolean"}
@@ -70,10 +73,10 @@ class ArrayNode:
 
 @dataclass(frozen=True, slots=True)
 class OtherNode:
-    """Any other value: a description, and the value of an integer or boolean."""
+    """Any other value: a description, and the value of an integer, boolean, short string, or short list of integers."""
 
     kind: str
-    value: int | bool | None = None
+    value: int | bool | str | tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +176,17 @@ class _Scanner:
         if tag in _FIXED_SIZES:
             return self._number(tag)
         if 0xA0 <= tag <= 0xBF or tag in (0xD9, 0xDA, 0xDB):
-            self.skip(self._count(tag, 0xA0))
-            return OtherNode("a string")
+            return self._text(self._count(tag, 0xA0))
         if 0xC4 <= tag <= 0xC6:
             self.skip(self._count(tag, 0))
             return OtherNode("bytes")
         raise self.error("a byte that msgpack never uses", tensor=path)
+
+    def _text(self, length: int) -> OtherNode:
+        if length > MAX_TEXT_BYTES:
+            self.skip(length)
+            return OtherNode("a string")
+        return OtherNode("a string", self.take(length).decode("utf-8", "replace"))
 
     def _number(self, tag: int) -> OtherNode:
         data = self.take(_FIXED_SIZES[tag])
@@ -206,9 +214,13 @@ class _Scanner:
 
     def _list(self, count: int, path: str, depth: int) -> OtherNode:
         self._enter(count, path, depth)
+        integers: list[int] = []
         for _ in range(count):
-            self.node(path, depth - 1)
-        return OtherNode("a list")
+            item = self.node(path, depth - 1)
+            value = item.value if isinstance(item, OtherNode) else None
+            if type(value) is int and len(integers) < MAX_DEPTH:
+                integers.append(value)
+        return OtherNode("a list", tuple(integers) if len(integers) == count else None)
 
     def _enter(self, least: int, path: str, depth: int) -> None:
         if depth == 0:

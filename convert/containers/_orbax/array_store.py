@@ -1,20 +1,26 @@
-"""Arrays of an Orbax checkpoint: zarr arrays in a key-value store of OCDBT, or in folders; tensorstore reads and writes them."""
+"""Arrays of a checkpoint of Orbax or T5X: zarr arrays in a key-value store of OCDBT, or in folders; tensorstore reads and writes them."""
 
 from __future__ import annotations
 
 import importlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
+from equipoise.convert.containers._orbax.chunk_bytes import (
+    HEAD_BYTES,
+    check_declared_sizes,
+    check_stored_size,
+)
 from equipoise.convert.core.arrays import Array, DType, Shape
-from equipoise.convert.core.errors import ContainerError, InputError
+from equipoise.convert.core.errors import CheckpointError, ContainerError, InputError
 from equipoise.convert.core.framework_types import JsonValue, TensorStore, TensorStoreModule
 from equipoise.convert.core.tensor import DTYPES, array_blocks, dtype_named
 from equipoise.convert.files.containment import check_readable
@@ -49,7 +55,7 @@ def import_tensorstore() -> TensorStoreModule:
         return importlib.import_module("tensorstore")
     except ImportError:
         raise InputError(
-            "Orbax checkpoints need the package tensorstore, which is not installed: pip install 'equipoise[orbax]'"
+            "checkpoints of Orbax and T5X need the package tensorstore, which is not installed: pip install 'equipoise[orbax]'"
         ) from None
 
 
@@ -64,6 +70,7 @@ class StoredArray:
         chunks: The shape of its chunks.
         store: The array of tensorstore.
         file: The file that stands for the checkpoint, for messages.
+        check_chunks: Checks what its chunks declare, once, before they are read.
     """
 
     name: str
@@ -72,6 +79,7 @@ class StoredArray:
     chunks: Shape
     store: TensorStore
     file: Path
+    check_chunks: Callable[[], None]
 
     @property
     def chunk_count(self) -> int:
@@ -100,12 +108,46 @@ class StoredArray:
         for start in range(0, self.shape[0], rows):
             yield from array_blocks(self._read((slice(start, min(start + rows, self.shape[0])),)))
 
+    def piece_length(self, axis: int) -> int:
+        """Returns the length of a chunk along an axis."""
+        return self.chunks[axis]
+
+    def read_range(self, axis: int, start: int, stop: int) -> Array:
+        """Returns the indices ``start`` to ``stop`` of an axis, and all of the others.
+
+        Raises:
+            ContainerError: A chunk is missing or corrupt.
+        """
+        return self._read((*[slice(None)] * axis, slice(start, stop)))
+
     def _read(self, index: tuple[slice, ...]) -> Array:
+        self.check_chunks()
         try:
             found = self.store[index].read(order="C").result()
         except _STORE_ERRORS as error:
             raise store_error("cannot be read", self.file, error, self.name) from error
         return np.asarray(found, order="C")
+
+    def check_complete(self, tensor: str, found: int, hint: str) -> None:
+        """Checks that all chunks are there: tensorstore takes one that is missing for zeros.
+
+        Args:
+            tensor: The name of the tensor, for the message.
+            found: Number of chunks in the store.
+            hint: What to do.
+
+        Raises:
+            CheckpointError: There are fewer.
+        """
+        if found < self.chunk_count:
+            raise CheckpointError(
+                "chunks of the array are missing",
+                file=self.file,
+                tensor=tensor,
+                expected=f"{self.chunk_count} chunks",
+                found=f"{found}",
+                hint=hint,
+            )
 
 
 def store_error(
@@ -142,24 +184,40 @@ class ArrayStore:
         self._context = self._ts.Context(FRUGAL_CONTEXT)
         self._ocdbt = os.path.lexists(folder / "manifest.ocdbt")
         self.files = _files_below(folder)
-        self._stored_bytes = sum(path.stat().st_size for path in self.files)
-        self.keys = self._list()
+        self._sizes = {path: path.stat().st_size for path in self.files}
+        self._stored_bytes = sum(self._sizes.values())
+        self.chunks = self._list()
 
-    def _list(self) -> dict[str, int]:
-        """Returns the number of chunks by the name of their array."""
+    def _list(self) -> dict[str, list[str]]:
+        """Returns the keys of the chunks by the name of their array."""
         if self._ocdbt:
             try:
-                base = {"driver": "file", "path": f"{self._folder}/"}
-                spec = {"driver": "ocdbt", "base": base}
-                store = self._ts.KvStore.open(spec, context=self._context).result()
-                keys = [key.decode("utf-8", "replace") for key in store.list().result()]
+                keys = [
+                    key.decode("utf-8", "replace") for key in self._key_values().list().result()
+                ]
             except _STORE_ERRORS as error:
                 raise store_error(
                     "the store of the arrays is damaged", self._file, error
                 ) from error
         else:
             keys = [path.relative_to(self._folder).as_posix() for path in self.files]
-        return _count_chunks(keys)
+        return _chunk_keys(keys)
+
+    def _key_values(self) -> TensorStore:
+        """Returns the key-value store of OCDBT."""
+        base = {"driver": "file", "path": f"{self._folder}/"}
+        spec = {"driver": "ocdbt", "base": base}
+        return self._ts.KvStore.open(spec, context=self._context).result()
+
+    def _check_chunks(self, name: str, chunk_bytes: int) -> None:
+        """Checks what the frames of Zstandard of an array's chunks declare."""
+        keys = self.chunks.get(name, [])
+        if self._ocdbt:
+            store = self._key_values()
+            heads = (bytes(store.read(key).result().value[:HEAD_BYTES]) for key in keys)
+        else:
+            heads = (_head(self._folder / key) for key in keys)
+        check_declared_sizes(heads, chunk_bytes, self._file, name)
 
     def open(self, names: Sequence[str]) -> list[StoredArray]:
         """Opens arrays.
@@ -192,7 +250,10 @@ class ArrayStore:
             raise store_error("cannot be opened", self._file, error, name) from error
         dtype = dtype_named(str(store.dtype.name), file=self._file, tensor=name)
         chunks = tuple(store.chunk_layout.write_chunk.shape or store.shape)
-        array = StoredArray(name, dtype, tuple(store.shape), chunks, store, self._file)
+        chunk_bytes = math.prod(chunks) * dtype.itemsize
+        check = partial(self._check_chunks, name, chunk_bytes) if _is_zstd(store) else _no_check
+        shape = tuple(store.shape)
+        array = StoredArray(name, dtype, shape, chunks, store, self._file, cache(check))
         limit = max(_MIN_EXPANDED_BYTES, _MAX_EXPANSION * self._stored_bytes)
         if array.row_bytes > limit:
             raise ContainerError(
@@ -202,7 +263,22 @@ class ArrayStore:
                 expected=f"at most {limit} bytes",
                 found=f"{array.row_bytes} bytes in chunks of {list(chunks)}",
             )
+        for key in () if self._ocdbt else self.chunks.get(name, ()):
+            check_stored_size(self._sizes[self._folder / key], chunk_bytes, self._file, name)
         return array
+
+
+def _is_zstd(store: TensorStore) -> bool:
+    return "zstd" in str(store.codec)
+
+
+def _no_check() -> None:
+    """Checks nothing: other compressions are decompressed only as far as a chunk reaches."""
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read(HEAD_BYTES)
 
 
 def array_spec(driver: str, folder: Path, name: str, *, ocdbt: bool) -> Spec:
@@ -214,14 +290,16 @@ def array_spec(driver: str, folder: Path, name: str, *, ocdbt: bool) -> Spec:
     return {"driver": driver, "kvstore": place, "recheck_cached_data": False}
 
 
-def _count_chunks(keys: Sequence[str]) -> dict[str, int]:
-    arrays = {key.rpartition("/")[0]: 0 for key in keys if key.rpartition("/")[2] in _METADATA_KEYS}
+def _chunk_keys(keys: Sequence[str]) -> dict[str, list[str]]:
+    arrays: dict[str, list[str]] = {
+        key.rpartition("/")[0]: [] for key in keys if key.rpartition("/")[2] in _METADATA_KEYS
+    }
     for key in keys:
         folder, _, last = key.rpartition("/")
         while folder and folder not in arrays:
             folder = folder.rpartition("/")[0]  # zarr 3 has chunks in folders: NAME/c/0/1
         if folder and last not in _METADATA_KEYS:
-            arrays[folder] += 1
+            arrays[folder].append(key)
     return arrays
 
 

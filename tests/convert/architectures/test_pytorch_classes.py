@@ -29,6 +29,16 @@ CONFIGS: dict[str, list[dict[str, Any]]] = {
         {"d_model": 14, "d_kv": 5, "d_ff": 23, "num_heads": 3, "num_layers": 3, "num_decoder_layers": 2, "vocab_size": 37,
          "relative_attention_num_buckets": 8},
     ],
+    "switch_transformers": [
+        {"d_model": 14, "d_kv": 5, "d_ff": 23, "num_heads": 3, "num_layers": layers, "num_decoder_layers": 5, "vocab_size": 37, "num_experts": 3,
+         "relative_attention_num_buckets": 8, "num_sparse_encoder_layers": encoder, "num_sparse_decoder_layers": decoder}
+        for layers, encoder, decoder in ((4, 2, 1), (3, 3, 5), (3, 0, 0), (1, 0, 9))
+    ],
+    "pix2struct": [
+        {"text_config": {"vocab_size": 37, "hidden_size": 15, "d_kv": 5, "d_ff": 23, "num_heads": 3, "num_layers": 3, "relative_attention_num_buckets": 8},
+         "vision_config": {"hidden_size": 14, "patch_embed_hidden_size": 11, "d_ff": 17, "d_kv": 5, "num_attention_heads": 2, "num_hidden_layers": 2,
+                           "seq_len": 19}},
+    ],
     "bert-generation": [
         {"hidden_size": 24, "num_hidden_layers": 3, "intermediate_size": 36, "num_attention_heads": 4, "vocab_size": 61},
         {"hidden_size": 24, "num_hidden_layers": 1, "intermediate_size": 36, "num_attention_heads": 4, "vocab_size": 61,

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from equipoise.convert.containers import container_module, container_names
 from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.tensor import TensorHeader, array_blocks
+from equipoise.fixtures.t5x_checkpoints import GZIP, write_t5x
 
 NAMES = [
     name
@@ -93,10 +94,20 @@ FOLDERS = {
         GOLDEN / "zero" / "stage3_bf16" / "global_step2",
         "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt",
     ),
+    "distributed_checkpoint fsdp": (GOLDEN / "dcp" / "fsdp", ".metadata"),
+    "deepspeed_zero stage1": (
+        GOLDEN / "zero" / "stage1_fp32" / "global_step2",
+        "zero_pp_rank_0_mp_rank_00_optim_states.pt",
+    ),
     "keras3": (GOLDEN / "keras3", "model.keras"),
+    "keras3 shards": (GOLDEN / "keras3", "shards.weights.json"),
     "orbax": (GOLDEN / "orbax" / "ocdbt", "_METADATA"),
+    "orbax zarr": (GOLDEN / "orbax" / "zarr", "_METADATA"),
+    "orbax zarr3": (GOLDEN / "orbax" / "zarr3", "_METADATA"),
+    "t5x_checkpoint": (None, "checkpoint"),
+    "t5x_checkpoint gzip": (None, "checkpoint"),
 }
-"""Container of several files -> a folder that its framework wrote, and the file that stands for it."""
+"""Container of several files -> a folder that its framework wrote, or None for one that is written here, and the file that stands for it."""
 
 
 def check(module: Any, path: Path) -> None:
@@ -130,12 +141,20 @@ def test_mutated_files(name: str, tmp_path_factory: pytest.TempPathFactory) -> N
 @pytest.mark.parametrize("name", FOLDERS)
 def test_mutated_folders(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     source, entry = FOLDERS[name]
-    folder = tmp_path_factory.mktemp(name) / "folder"
-    shutil.copytree(source, folder)
+    container, _, kind = name.partition(" ")
+    folder = tmp_path_factory.mktemp(container) / "folder"
+    if source is not None:
+        shutil.copytree(source, folder)
+    else:
+        pytest.importorskip("tensorstore")
+        pytest.importorskip("flax")
+        tensors = {key.replace(":", "_"): one for key, one in TENSORS.items() if one.size}
+        small = frozenset({"m/e/scalar_0"})
+        write_t5x(folder, tensors, small=small, compressor=GZIP if kind else None, state=False)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    if name == "keras3":
-        files = [folder / entry]
-    mutate(container_module(name), folder / entry, files, 300)
+    if container == "keras3":  # the folder holds several models
+        files = [one for one in files if one.name.startswith(entry.partition(".")[0])]
+    mutate(container_module(container), folder / entry, files, 300)
 
 
 def mutate(module: Any, entry: Path, files: list[Path], times: int) -> None:

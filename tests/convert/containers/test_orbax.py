@@ -276,3 +276,35 @@ def test_an_unfinished_save_is_named(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "ocdbt", tmp_path / "state.orbax-checkpoint-tmp-3")
     with pytest.raises(CheckpointError, match="saving was not finished"):
         open_checkpoint(tmp_path)
+
+
+BOMB = bytes.fromhex("28b52ffd") + b"\xa0" + (2 << 30).to_bytes(4, "little") + b"\1\0\0"
+"""The head of a frame of Zstandard that declares 2 GiB."""
+
+
+@pytest.mark.parametrize("ocdbt", [False, True])
+def test_a_chunk_that_declares_too_much_is_refused(ocdbt: bool, tmp_path: Path) -> None:
+    """tensorstore would make room for all that a frame declares before it reads any of it."""
+    import tensorstore as ts
+
+    name = "ocdbt" if ocdbt else "zarr"
+    folder = Path(shutil.copytree(GOLDEN / name, tmp_path / name))
+    base = {"driver": "file", "path": f"{folder}/"}
+    spec = {"driver": "ocdbt", "base": base} if ocdbt else base
+    store = ts.KvStore.open(spec).result()
+    zarray = json.loads(store.read("params.dense.kernel/.zarray").result().value)
+    assert zarray["compressor"]["id"] == "zstd"
+    (key,) = [one for one in store.list().result() if one.startswith(b"params.dense.kernel/0.0")]
+    store.write(key, BOMB).result()
+    container = open_container(folder / "_METADATA")
+    with pytest.raises(ContainerError, match="larger than its array's chunks are") as caught:
+        container.tensors["params/dense/kernel"].read()
+    assert "2147483648 bytes, decompressed" in str(caught.value)
+
+
+def test_a_chunk_file_far_larger_than_a_chunk_is_refused(stored: Path) -> None:
+    path = stored / "params.dense.kernel" / "1.0"
+    with path.open("r+b") as file:
+        file.truncate(1 << 32)
+    with pytest.raises(ContainerError, match="larger than its array's chunks are"):
+        open_checkpoint(stored)

@@ -1,4 +1,4 @@
-"""T5X's trees: the rule that Google and Hugging Face published for them, written here by hand, on trees that Flax and Orbax wrote."""
+"""T5X's trees: by the rules that were published for them (equipoise.fixtures.t5x_trees), as Flax, Orbax and T5X's own checkpoints hold them."""
 
 from __future__ import annotations
 
@@ -18,40 +18,26 @@ from safetensors.numpy import load_file
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.api import convert
-from equipoise.convert.core.errors import CoverageError
+from equipoise.convert.conversion import stacks
+from equipoise.convert.core.errors import ArchitectureError, CoverageError
+from equipoise.convert.from_pretrained import state_dict
+from equipoise.convert.research.marks import known_specs
+from equipoise.convert.verify import verify
 from equipoise.exporters.weight_layout import nest_paths
+from equipoise.fixtures.t5x_checkpoints import write_t5x
+from equipoise.fixtures.t5x_trees import CASES, Tree, settings_of, tree_of
 
 pytestmark = pytest.mark.transformers
 
-LAYERS = 11
-SIZES = {
-    "vocab_size": 37,
-    "d_model": 14,
-    "d_kv": 5,
-    "d_ff": 23,
-    "num_heads": 3,
-    "num_layers": LAYERS,
-    "num_decoder_layers": LAYERS,
-    "relative_attention_num_buckets": 8,
-}
-KERNELS = {"q": "query", "k": "key", "v": "value", "o": "out"}
-BLOCKS = {
-    "encoder": [("0.SelfAttention", "attention", "pre_attention_layer_norm")],
-    "decoder": [
-        ("0.SelfAttention", "self_attention", "pre_self_attention_layer_norm"),
-        ("1.EncDecAttention", "encoder_decoder_attention", "pre_cross_attention_layer_norm"),
-    ],
-}
-"""Side -> attention in PyTorch and in T5X, and its norm in T5X."""
-Tree = dict[str, Any]
+EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+"""What PyTorch's class shares with its embedding."""
 
 
-def model_of(name: str, folder: Path, **settings: Any) -> dict[str, Any]:
+def model_of(name: str, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Writes a model's config and PyTorch weights, all of them random; returns its tensors."""
     import transformers
 
-    values = {**SIZES, **settings}
-    config = getattr(transformers, f"{name}Config")(**values)
+    config = getattr(transformers, f"{name}Config")(**settings)
     model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
     generator = torch.Generator().manual_seed(3)
     state = {
@@ -60,72 +46,12 @@ def model_of(name: str, folder: Path, **settings: Any) -> dict[str, Any]:
     }
     if settings["tie_word_embeddings"]:
         state["lm_head.weight"] = state["shared.weight"]
-    for side in BLOCKS:
-        state[f"{side}.embed_tokens.weight"] = state["shared.weight"]
+    for key in [one for one in state if one in EMBEDDINGS and "shared.weight" in state]:
+        state[key] = state["shared.weight"]
     folder.mkdir()
-    content = {**config.to_dict(), **values, "architectures": [f"{name}ForConditionalGeneration"]}
+    content = {**config.to_dict(), **settings, "architectures": [type(model).__name__]}
     (folder / "config.json").write_text(json.dumps(content))
     return {key: value.numpy() for key, value in state.items()}
-
-
-def outer(state: Mapping[str, Any], *, has_head: bool) -> Tree:
-    """Returns what lies outside of the layers."""
-    flat = {
-        "token_embedder/embedding": state["shared.weight"],
-        "encoder/encoder_norm/scale": state["encoder.final_layer_norm.weight"],
-        "decoder/decoder_norm/scale": state["decoder.final_layer_norm.weight"],
-    }
-    if has_head:
-        flat["decoder/logits_dense/kernel"] = state["lm_head.weight"].T
-    return flat
-
-
-def layers(state: Mapping[str, Any], side: str, index: int, wide: tuple[str, ...]) -> Tree:
-    """Returns one layer of a side as T5X stores it where layers are not scanned."""
-    block, flat = f"{side}.block.{index}.layer", {}
-    for theirs, ours, norm in BLOCKS[side]:
-        for short, long in KERNELS.items():
-            flat[f"{ours}/{long}/kernel"] = state[f"{block}.{theirs}.{short}.weight"].T
-        flat[f"{norm}/scale"] = state[f"{block}.{theirs[0]}.layer_norm.weight"]
-    last = len(BLOCKS[side])
-    for name in (*wide, "wo"):
-        flat[f"mlp/{name}/kernel"] = state[f"{block}.{last}.DenseReluDense.{name}.weight"].T
-    flat["pre_mlp_layer_norm/scale"] = state[f"{block}.{last}.layer_norm.weight"]
-    return flat
-
-
-def positions(state: Mapping[str, Any], side: str, index: int) -> Any:
-    """Returns the relative positions of a layer: heads, buckets."""
-    return state[f"{side}.block.{index}.layer.0.SelfAttention.relative_attention_bias.weight"].T
-
-
-def plain_tree(state: Mapping[str, Any], *, wide: tuple[str, ...], has_head: bool) -> Tree:
-    """Returns the tree of T5 and MT5."""
-    flat = outer(state, has_head=has_head)
-    for side in BLOCKS:
-        flat[f"{side}/relpos_bias/rel_embedding"] = positions(state, side, 0)
-        for index in range(LAYERS):
-            for name, value in layers(state, side, index, wide).items():
-                flat[f"{side}/layers_{index}/{name}"] = value
-    return flat
-
-
-def scanned_tree(state: Mapping[str, Any]) -> Tree:
-    """Returns the tree of UMT5: all layers in one array, along the second axis, with heads as an axis."""
-    flat = outer(state, has_head=True)
-    heads, width = SIZES["num_heads"], SIZES["d_kv"]
-    for side in BLOCKS:
-        every = [layers(state, side, index, ("wi_0", "wi_1")) for index in range(LAYERS)]
-        for name in every[0]:
-            values = [one[name] for one in every]
-            if "/out/" in name:
-                values = [one.reshape(heads, width, -1) for one in values]
-            elif "attention/" in name:
-                values = [one.reshape(-1, heads, width) for one in values]
-            flat[f"{side}/{side}/{name}"] = np.stack(values, 1)
-        relative = [positions(state, side, index) for index in range(LAYERS)]
-        flat[f"{side}/{side}/relpos_bias/rel_embedding"] = np.stack(relative, 1)
-    return flat
 
 
 def nested(flat: Tree) -> Tree:
@@ -133,23 +59,10 @@ def nested(flat: Tree) -> Tree:
     return nest_paths({name: np.ascontiguousarray(value) for name, value in flat.items()})
 
 
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "t5": ("T5", {"feed_forward_proj": "relu", "tie_word_embeddings": True}),
-    "t5-v1.1": ("T5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
-    "mt5": ("MT5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
-    "umt5": ("UMT5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
-}
-
-
 def make(case: str, folder: Path) -> tuple[dict[str, Any], Tree, str]:
     """Writes the config of a case; returns PyTorch's tensors, T5X's flat tree, and the layout."""
-    name, settings = CASES[case]
-    state = model_of(name, folder, **settings)
-    if name == "UMT5":
-        return state, scanned_tree(state), "t5x-scanned"
-    gated = settings["feed_forward_proj"] != "relu"
-    wide = ("wi_0", "wi_1") if gated else ("wi",)
-    return state, plain_tree(state, wide=wide, has_head=gated), "t5x"
+    state = model_of(*settings_of(case), folder)
+    return state, *tree_of(case, state)
 
 
 def assert_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -158,20 +71,27 @@ def assert_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         np.testing.assert_array_equal(found[name], value, name)
 
 
-@pytest.mark.parametrize("root", ["", "target"])
-@pytest.mark.parametrize("case", CASES)
-def test_to_pytorch(case: str, root: str, tmp_path: Path) -> None:
-    """Found by its names, also within a training state; every tensor is bit for bit PyTorch's."""
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [*((case, "checkpoint") for case in CASES), ("t5", "tree"), ("umt5", "tree"), ("t5", "target")],
+)
+def test_to_pytorch(case: str, kind: str, tmp_path: Path) -> None:
+    """Found by its names, in T5X's own checkpoint and within a training state; every tensor is bit for bit PyTorch's."""
     source = tmp_path / "source"
     state, flat, layout = make(case, source)
-    tree = {root: nested(flat)} if root else nested(flat)
-    (source / "flax_model.msgpack").write_bytes(serialization.msgpack_serialize(tree))
+    if kind == "checkpoint":
+        pytest.importorskip("tensorstore")
+        scales = frozenset(name for name in flat if name.endswith("scale"))
+        write_t5x(source, flat, small=scales, state=False, chunk=16)
+    else:
+        tree = {"target": nested(flat)} if kind == "target" else nested(flat)
+        (source / "flax_model.msgpack").write_bytes(serialization.msgpack_serialize(tree))
     assert open_checkpoint(source).layout == layout
     convert(source, tmp_path / "out", to="pytorch")
     expected = {
         name: value
         for name, value in state.items()
-        if not name.endswith("embed_tokens.weight")
+        if (name not in EMBEDDINGS or case.startswith(("longt5", "pix2struct")))
         and (name != "lm_head.weight" or not CASES[case][1]["tie_word_embeddings"])
     }
     assert_same(load_file(tmp_path / "out" / "model.safetensors"), expected)
@@ -209,6 +129,47 @@ def test_orbax(case: str, tmp_path: Path) -> None:
     assert_same(flatten_dict(restored, sep="/"), flat)
 
 
+@pytest.mark.parametrize("container", ["msgpack", "safetensors", "orbax"])
+def test_stacks_in_parts(container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scanned layers that are read in parts give the files, hashes and checks that whole stacks give."""
+    if container == "orbax":
+        pytest.importorskip("tensorstore")
+    source, form = tmp_path / "source", f"t5x-scanned-{container}"
+    state, flat, _ = make("umt5", source)
+    (source / "flax_model.msgpack").write_bytes(serialization.msgpack_serialize(nested(flat)))
+    convert(source, tmp_path / "scanned", to=form)
+    whole = convert(tmp_path / "scanned", tmp_path / "whole", to="pytorch")
+    monkeypatch.setattr(stacks, "WHOLE_BYTES", 3000)
+    parts = convert(tmp_path / "scanned", tmp_path / "parts", to="pytorch")
+    assert parts.values["tensors"] == whole.values["tensors"]
+    assert parts.values["sources"] == whole.values["sources"]
+    assert parts.target_files == whole.target_files
+    assert verify(tmp_path / "parts", source=tmp_path / "scanned").findings == ()
+    loaded = state_dict(open_checkpoint(tmp_path / "scanned"))
+    name = "decoder.block.10.layer.1.EncDecAttention.o.weight"
+    np.testing.assert_array_equal(loaded[name][:].numpy(), state[name])
+
+
+def test_switch_with_an_output_layer_is_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    name, settings = settings_of("switch")
+    source = tmp_path / "source"
+    state = model_of(name, {**settings, "tie_word_embeddings": False}, source)
+    save_file({key: value.copy() for key, value in state.items()}, source / "model.safetensors")
+    with pytest.raises(CoverageError, match="no output layer of their own"):
+        convert(source, tmp_path / "out", to="t5x")
+
+
+def test_a_checkpoint_without_a_config_says_where_to_take_one(tmp_path: Path) -> None:
+    pytest.importorskip("tensorstore")
+    _, flat, _ = make("t5", tmp_path / "source")
+    few = ("token_embedder/embedding", "encoder/layers_0/pre_attention_layer_norm/scale")
+    write_t5x(tmp_path / "checkpoint_7", {name: flat[name] for name in few})
+    with pytest.raises(ArchitectureError, match="take the one of the same model"):
+        convert(tmp_path / "checkpoint_7", tmp_path / "out", to="pytorch")
+
+
 def test_flax_outputs(tmp_path: Path) -> None:
     """To Flax' own layout, over PyTorch in one step a tensor."""
     source = tmp_path / "source"
@@ -236,3 +197,22 @@ def test_a_wrong_tree_is_refused(change: str, tmp_path: Path) -> None:
     with pytest.raises(CoverageError, match="layers_1"):
         convert(source, tmp_path / "out", to="pytorch")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layout", ["t5x", "t5x-scanned"])
+def test_every_architecture_is_judged_or_not_proven(layout: str) -> None:
+    judged = {
+        type_of(name)
+        for name, _ in map(settings_of, CASES)
+        if (name == "UMT5") == (layout != "t5x")
+    }
+    unproven = {one.model_type for one in known_specs(layout) if "unproven" in one.layouts[layout]}
+    assert judged | unproven == {one.model_type for one in known_specs(layout)}
+    assert not judged & unproven
+
+
+def type_of(name: str) -> str:
+    """Returns the model type of a class of transformers."""
+    import transformers
+
+    return str(getattr(transformers, f"{name}Config").model_type)

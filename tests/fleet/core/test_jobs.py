@@ -59,7 +59,7 @@ def test_list_of_lines(tmp_path: Path) -> None:
     (tmp_path / "bert").mkdir()
     lines = '# a comment\n\nbert\norg/on-the-hub\nbert\n{"source": "bert", "options": {"dtype": "fp16"}}\n'
     (tmp_path / "list.jsonl").write_text(lines)
-    jobs = read_jobs("convert", tmp_path / "list.jsonl", ["--to", "flax"])
+    jobs = read_jobs("convert", str(tmp_path / "list.jsonl"), ["--to", "flax"])
     assert [(job.source, job.arguments) for job in jobs] == [
         (str(tmp_path / "bert"), ("--to", "flax")),
         ("org/on-the-hub", ("--to", "flax")),
@@ -71,7 +71,7 @@ def test_artifacts_come_first(tmp_path: Path) -> None:
     (tmp_path / "onnx").mkdir()
     line = {"source": "org/name", "artifacts": ["onnx"], "options": {"cases": "single"}}
     (tmp_path / "list").write_text(json.dumps(line))
-    (job,) = read_jobs("validate", tmp_path / "list")
+    (job,) = read_jobs("validate", str(tmp_path / "list"))
     assert job.arguments == (str(tmp_path / "onnx"), "--cases", "single")
 
 
@@ -80,7 +80,7 @@ def test_folder_of_models(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
         if name != "notes":
             (tmp_path / name / "config.json").write_text("{}")
-    jobs = read_jobs("convert", tmp_path)
+    jobs = read_jobs("convert", str(tmp_path))
     assert [job.source for job in jobs] == [str(tmp_path / one) for one in ("bert", "google/t5")]
 
 
@@ -98,13 +98,13 @@ def test_folder_of_models(tmp_path: Path) -> None:
 def test_bad_lists(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "list").write_text(content)
     with pytest.raises(InputError, match=message):
-        read_jobs("convert", tmp_path / "list")
+        read_jobs("convert", str(tmp_path / "list"))
 
 
 def test_list_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="it is no text"):
-        read_jobs("convert", tmp_path / "list")
+        read_jobs("convert", str(tmp_path / "list"))
 
 
 def test_identity_changes_with_the_files(tmp_path: Path) -> None:

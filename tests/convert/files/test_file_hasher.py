@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from equipoise.convert.conversion.file_hasher import FileHasher
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.hashing import hash_file
 from equipoise.convert.core.tensor import BLOCK_BYTES
+from equipoise.convert.files.file_hasher import FileHasher
 
 BYTES = np.random.default_rng(0).bytes(20 * BLOCK_BYTES + 17)
 EXPECTED = hashlib.sha256(BYTES).hexdigest()

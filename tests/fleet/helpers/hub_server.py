@@ -1,0 +1,191 @@
+"""A server on loopback that answers as the Hub does, as far as huggingface_hub asks: lists, facts of a repository, files.
+
+Run as a program it serves the folders of a folder, ``owner/name`` each, prints its address, and ends with standard input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+import sys
+import threading
+from collections import Counter
+from functools import cache
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+PAGE = 50
+"""How many repositories a page of a list has."""
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves repositories.
+
+    Args:
+        root: The folder with a folder ``owner/name`` for each repository.
+        failing: Share of the requests that are answered with 503.
+        seed: Of the choice of these.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, root: Path, *, failing: float = 0.0, seed: int = 0) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.root = root
+        self.failing = failing
+        self.chance = random.Random(seed)
+        self.lock = threading.Lock()
+        self.downloads: Counter[str] = Counter()
+        self.failures = 0
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+    def repositories(self) -> list[str]:
+        return sorted(path.relative_to(self.root).as_posix() for path in self.root.glob("*/*"))
+
+    def files(self, name: str) -> list[str]:
+        folder = self.root / name
+        return sorted(
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        )
+
+    def fails(self) -> bool:
+        with self.lock:
+            is_failing = self.chance.random() < self.failing
+            self.failures += is_failing
+        return is_failing
+
+
+@cache
+def commit_of(name: str) -> str:
+    return hashlib.sha1(name.encode()).hexdigest()
+
+
+@cache
+def etag_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def log_message(self, format: str, *values: object) -> None:
+        """Says nothing."""
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def _answer(self, *, with_body: bool) -> None:
+        address = urlsplit(self.path)
+        path = unquote(address.path)
+        if self.server.fails():
+            self._send(b"busy", HTTPStatus.SERVICE_UNAVAILABLE, with_body=with_body)
+        elif path == "/api/models":
+            self._list(parse_qs(address.query))
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+            self._facts(found[1])
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/.+", path):
+            self._tree(found[1])
+        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            self._file(found[1], found[3], with_body=with_body)
+        else:
+            print("unknown request:", self.command, self.path, file=sys.stderr, flush=True)
+            self._missing("EntryNotFound")
+
+    def _list(self, query: dict[str, list[str]]) -> None:
+        names = self.server.repositories()
+        if author := query.get("author"):
+            names = [name for name in names if name.startswith(f"{author[0]}/")]
+        begin = int(query.get("cursor", ["0"])[0])
+        page = names[begin : begin + PAGE]
+        headers = {}
+        if begin + PAGE < len(names):
+            rest = "&".join(f"{key}={value[0]}" for key, value in query.items() if key != "cursor")
+            address = f"{self.server.address}/api/models?{rest}&cursor={begin + PAGE}"
+            headers["Link"] = f'<{address}>; rel="next"'
+        self._json([self._description(name) for name in page], headers)
+
+    def _description(self, name: str) -> dict[str, Any]:
+        siblings = [{"rfilename": file} for file in self.server.files(name)]
+        return {
+            "id": name,
+            "modelId": name,
+            "sha": commit_of(name),
+            "siblings": siblings,
+            "tags": [],
+            "private": False,
+        }
+
+    def _facts(self, name: str) -> None:
+        if (self.server.root / name).is_dir():
+            self._json(self._description(name))
+        else:
+            self._missing("RepoNotFound")
+
+    def _tree(self, name: str) -> None:
+        folder = self.server.root / name
+        self._json(
+            [
+                {
+                    "type": "file",
+                    "path": file,
+                    "size": (folder / file).stat().st_size,
+                    "oid": etag_of(folder / file),
+                }
+                for file in self.server.files(name)
+            ]
+        )
+
+    def _file(self, name: str, file: str, *, with_body: bool) -> None:
+        path = self.server.root / name / file
+        if not path.is_file():
+            self._missing("EntryNotFound")
+            return
+        content = path.read_bytes()
+        headers = {
+            "ETag": f'"{etag_of(path)}"',
+            "X-Repo-Commit": commit_of(name),
+            "Accept-Ranges": "bytes",
+        }
+        status = HTTPStatus.OK
+        if given := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            end = int(given[2]) + 1 if given[2] else len(content)
+            headers["Content-Range"] = f"bytes {given[1]}-{end - 1}/{len(content)}"
+            content, status = content[int(given[1]) : end], HTTPStatus.PARTIAL_CONTENT
+        if with_body:
+            with self.server.lock:
+                self.server.downloads[f"{name}/{file}"] += 1
+        self._send(content, status, headers, with_body=with_body)
+
+    def _json(self, content: Any, headers: dict[str, str] | None = None) -> None:
+        self._send(json.dumps(content).encode(), HTTPStatus.OK, headers, with_body=True)
+
+    def _missing(self, code: str) -> None:
+        self._send(
+            b"{}", HTTPStatus.NOT_FOUND, {"X-Error-Code": code}, with_body=self.command == "GET"
+        )
+
+    def _send(
+        self,
+        content: bytes,
+        status: HTTPStatus,
+        headers: dict[str, str] | None = None,
+        *,
+        with_body: bool,
+    ) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(content)
