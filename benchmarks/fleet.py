@@ -1,6 +1,6 @@
 """Measures fleets: how well workers share the work, and what the driver and `status` need at 100,000 jobs.
 
-    python benchmarks/fleet.py [--models 24] [--jobs 100000]
+    python benchmarks/fleet.py [--models 64] [--jobs 100000]
 
 In one run: the same conversions with one worker and with two; the efficiency is half of the ratio of their times, and that
 at 64 workers is simulated: measured times of jobs, drawn again and again, are given in order to the worker that is free first, and
@@ -15,6 +15,7 @@ import heapq
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ SIMULATED_JOBS = 10_000
 def main() -> None:
     """Measures and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--models", type=int, default=24)
+    parser.add_argument("--models", type=int, default=64)
     parser.add_argument("--jobs", type=int, default=100_000)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -79,6 +80,7 @@ def workers(folder: Path, count: int) -> dict[str, float]:
                     json.loads(path.read_text())["run"]["seconds"]
                     for path in out.glob("results/*/*.json")
                 ]
+            shutil.rmtree(out)
     one, two = (sorted(seconds[number])[1] for number in (1, 2))
     start = max(one - sum(sorted(jobs)) / 3, 0.0)
     return {
