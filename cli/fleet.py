@@ -13,6 +13,7 @@ from equipoise.cli import _output, _run, _validation
 from equipoise.cli._types import ByteSize, Duration, NameValue, PathName
 
 if TYPE_CHECKING:
+    from equipoise.fleet.publishing.plan import Publication
     from equipoise.fleet.status import FleetStatus
 
 _COMMANDS = ("convert", "validate", "export")
@@ -220,3 +221,76 @@ def report_command(results: tuple[Path, ...], page: Path | None, json_file: Path
         text = json.dumps(read_results(results), indent=1, ensure_ascii=False) + "\n"
         _validation.write_report(json_file, text)
     return _run.EXIT_OK
+
+
+@command.command("publish")
+@click.argument("results", nargs=-1, required=True, type=PathName())
+@click.option(
+    "--create-pr", is_flag=True, help="Open pull requests; default: commits to the main branch."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be published, and publish nothing.")
+@click.option(
+    "--license",
+    "licenses",
+    multiple=True,
+    help="Publish repositories with this licence too; repeatable.",
+)
+@click.option("--gated", is_flag=True, help="Publish gated repositories too.")
+@_run.json_option
+@_run.handle_errors
+def publish_command(
+    results: tuple[Path, ...],
+    create_pr: bool,
+    dry_run: bool,
+    licenses: tuple[str, ...],
+    gated: bool,
+    as_json: bool,
+) -> int:
+    """Publish the conversions of repositories to them: weights, equipoise.json, a section of the model card.
+
+    Each is published once: a pull request that is open is updated, one that was closed or merged stays.
+    """
+    from dataclasses import asdict
+
+    from equipoise.fleet.publishing.plan import plan_publications
+    from equipoise.fleet.publishing.publisher import Publisher, PublishSettings
+
+    planned = plan_publications(results)
+    if dry_run:
+        _show_plan(planned, as_json=as_json)
+        return _run.EXIT_OK
+    publisher = Publisher(PublishSettings(create_pr, licenses, gated))
+    outcomes = []
+    for number, one in enumerate(planned, 1):
+        found = publisher.publish(one)
+        outcomes.append(found)
+        line = f"[{number}/{len(planned)}] {found.state}  {found.repository}  {found.text}"
+        _output.echo(line, err=True)
+    if as_json:
+        _run.print_json([asdict(found) for found in outcomes])
+    states = {found.state for found in outcomes}
+    if "failed" in states:
+        return _run.EXIT_BACKEND_FAILED
+    return _run.EXIT_BAD_INPUT if "refused" in states else _run.EXIT_OK
+
+
+def _show_plan(planned: list[Publication], *, as_json: bool) -> None:
+    if as_json:
+        _run.print_json(
+            [
+                {
+                    "repository": one.repository,
+                    "title": one.title,
+                    "files": {name: path.stat().st_size for name, path in one.files.items()},
+                    "section": one.section,
+                }
+                for one in planned
+            ]
+        )
+        return
+    for one in planned:
+        _output.echo(f"{one.repository}: {one.title}")
+        for name, path in one.files.items():
+            _output.echo(f"  {name}  {path.stat().st_size} bytes")
+        for line in one.section.splitlines():
+            _output.echo(f"  | {line}")

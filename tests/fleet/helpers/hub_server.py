@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from hub_commits import Writes
+
 PAGE = 50
 """How many repositories a page of a list has."""
 
@@ -30,6 +32,10 @@ class Hub(ThreadingHTTPServer):
         root: The folder with a folder ``owner/name`` for each repository.
         failing: Share of the requests that are answered with 503.
         seed: Of the choice of these.
+
+    Attributes:
+        writes: What was written.
+        extra: Further facts of repositories, e.g. ``{"owner/name": {"gated": "auto"}}``.
     """
 
     daemon_threads = True
@@ -41,6 +47,8 @@ class Hub(ThreadingHTTPServer):
         self.chance = random.Random(seed)
         self.lock = threading.Lock()
         self.downloads: Counter[str] = Counter()
+        self.writes = Writes()
+        self.extra: dict[str, dict[str, Any]] = {}
         self.failures = 0
         self.address = f"http://127.0.0.1:{self.server_port}"
 
@@ -85,6 +93,32 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(with_body=True)
 
+    def do_POST(self) -> None:
+        self._write()
+
+    def do_PUT(self) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        body = self._body()
+        if self.server.fails():
+            headers = {"Retry-After": "1"}
+            self._send(b"busy", HTTPStatus.TOO_MANY_REQUESTS, headers, with_body=True)
+            return
+        with self.server.lock:
+            found = self.server.writes.answer(self.command, self.path, body, self.server.address)
+        self._missing("EntryNotFound") if found is None else self._json(found)
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline().strip(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
     def _answer(self, *, with_body: bool) -> None:
         address = urlsplit(self.path)
         path = unquote(address.path)
@@ -92,12 +126,14 @@ class Handler(BaseHTTPRequestHandler):
             self._send(b"busy", HTTPStatus.SERVICE_UNAVAILABLE, with_body=with_body)
         elif path == "/api/models":
             self._list(parse_qs(address.query))
+        elif path.endswith("/discussions"):
+            self._json(self.server.writes.answer("GET", self.path, b"", self.server.address))
         elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
-            self._facts(found[1])
+            self._facts(found[1], found[2])
         elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/.+", path):
             self._tree(found[1])
-        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            self._file(found[1], found[3], with_body=with_body)
+        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/(refs/pr/\d+|[^/]+)/(.+)", path):
+            self._file(found[1], found[2], found[3], with_body=with_body)
         else:
             print("unknown request:", self.command, self.path, file=sys.stderr, flush=True)
             self._missing("EntryNotFound")
@@ -126,9 +162,12 @@ class Handler(BaseHTTPRequestHandler):
             "private": False,
         }
 
-    def _facts(self, name: str) -> None:
+    def _facts(self, name: str, revision: str | None) -> None:
         if (self.server.root / name).is_dir():
-            self._json(self._description(name))
+            known = self.server.writes
+            facts = {**self._description(name), **self.server.extra.get(name, {})}
+            facts["sha"] = known.sha(name, revision or "main") or facts["sha"]
+            self._json(facts)
         else:
             self._missing("RepoNotFound")
 
@@ -146,7 +185,14 @@ class Handler(BaseHTTPRequestHandler):
             ]
         )
 
-    def _file(self, name: str, file: str, *, with_body: bool) -> None:
+    def _file(self, name: str, revision: str, file: str, *, with_body: bool) -> None:
+        content = self.server.writes.file(name, revision, file)
+        if content is not None:
+            etag = hashlib.sha256(content).hexdigest()
+            commit = self.server.writes.sha(name, revision)
+            headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit}
+            self._send(content, HTTPStatus.OK, headers, with_body=with_body)
+            return
         path = self.server.root / name / file
         if not path.is_file():
             self._missing("EntryNotFound")

@@ -1,0 +1,1 @@
+"""Publishes what a fleet converted to the Hub."""
