@@ -236,6 +236,9 @@ def report_command(results: tuple[Path, ...], page: Path | None, json_file: Path
     help="Publish repositories with this licence too; repeatable.",
 )
 @click.option("--gated", is_flag=True, help="Publish gated repositories too.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=4, show_default=True, help="Repositories at once."
+)
 @_run.json_option
 @_run.handle_errors
 def publish_command(
@@ -244,6 +247,7 @@ def publish_command(
     dry_run: bool,
     licenses: tuple[str, ...],
     gated: bool,
+    workers: int,
     as_json: bool,
 ) -> int:
     """Publish the conversions of repositories to them: weights, equipoise.json, a section of the model card.
@@ -261,8 +265,7 @@ def publish_command(
         return _run.EXIT_OK
     publisher = Publisher(PublishSettings(create_pr, licenses, gated))
     outcomes = []
-    for number, one in enumerate(planned, 1):
-        found = publisher.publish(one)
+    for number, found in enumerate(publisher.publish_all(planned, workers), 1):
         outcomes.append(found)
         line = f"[{number}/{len(planned)}] {found.state}  {found.repository}  {found.text}"
         _output.echo(line, err=True)

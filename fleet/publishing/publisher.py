@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -85,6 +86,19 @@ class Publisher:
         self._settings = settings
         self._sleep = sleep
 
+    def publish_all(self, planned: Sequence[Publication], workers: int) -> Iterator[Outcome]:
+        """Yields the outcome of each publication as it ends; those of one repository one after the other."""
+        groups: dict[str, list[Publication]] = {}
+        for one in planned:
+            groups.setdefault(one.repository, []).append(one)
+        with ThreadPoolExecutor(workers) as threads:
+            waiting = [threads.submit(self._publish_group, group) for group in groups.values()]
+            for done in as_completed(waiting):
+                yield from done.result()
+
+    def _publish_group(self, group: Sequence[Publication]) -> list[Outcome]:
+        return [self.publish(one) for one in group]
+
     def publish(self, one: Publication) -> Outcome:
         """Publishes a conversion, unless its record says that the same was."""
         if _read_record(one).get("digest") == one.digest:
@@ -93,11 +107,13 @@ class Publisher:
         while True:
             try:
                 return self._try(one)
-            except (OSError, self._errors.HfHubHTTPError) as error:
+            except (OSError, ValueError, self._errors.HfHubHTTPError) as error:
+                # A busy server may answer with a page where huggingface_hub reads JSON.
+                is_passing = isinstance(error, json.JSONDecodeError) or is_transient(error)
                 wait = next(tries, None)
-                if wait is None or not is_transient(error):
+                if wait is None or not is_passing:
                     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                    state = "failed" if is_transient(error) else "refused"
+                    state = "failed" if is_passing else "refused"
                     return Outcome(one.repository, state, first)
                 self._sleep(_wanted_wait(error, wait))
 
