@@ -163,6 +163,20 @@ def _cached_snapshot(hub: Any, repository: HubRepository, cache: Path | None) ->
     return Path(found)
 
 
+def was_answered(error: BaseException) -> bool:
+    """Checks whether the Hub answered a request at all.
+
+    Args:
+        error: What :func:`resolve_source` raised.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "response", None) is not None:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 def is_transient(error: BaseException) -> bool:
     """Checks whether a download may work later: the Hub did not answer, was busy, or asked to wait.
 

@@ -25,7 +25,7 @@ FREE_LICENSES = frozenset(
 )  # fmt: skip
 """Licences that allow a copy in another format without further conditions than the notice."""
 
-_WAITS = (2.0, 5.0, 15.0, 60.0, 300.0)
+_WAITS = (1.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 _LONGEST_WAIT = 900.0
 
 

@@ -16,6 +16,7 @@ from equipoise.convert.checkpoints.hub import (
     is_transient,
     parse_hub_id,
     resolve_source,
+    was_answered,
 )
 from equipoise.convert.core.errors import InputError
 from equipoise.fleet.core.jobs import Job
@@ -55,6 +56,7 @@ class Fetcher:
         self._sleep = sleep
         self._uses: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._is_reached = False
 
     def fetch(self, job: Job) -> str:
         """Returns the path of a job's source, and downloads it if it is on the Hub.
@@ -71,18 +73,20 @@ class Fetcher:
         tries = iter(self._settings.waits)
         while True:
             try:
-                return str(
-                    resolve_source(
-                        job.source,
-                        _option(job, "--revision") if repository.revision is None else None,
-                        layout=_option(job, "--from"),
-                        variant=_option(job, "--variant"),
-                        cache=self._settings.cache,
-                    )
+                path = resolve_source(
+                    job.source,
+                    _option(job, "--revision") if repository.revision is None else None,
+                    layout=_option(job, "--from"),
+                    variant=_option(job, "--variant"),
+                    cache=self._settings.cache,
                 )
+                self._is_reached = True
+                return str(path)
             except InputError as error:
+                self._is_reached = self._is_reached or was_answered(error)
                 wait = next(tries, None)
-                if wait is None or not is_transient(error):
+                # A Hub that never answered is no Hub that is busy: there is no network, or no such path was meant.
+                if wait is None or not self._is_reached or not is_transient(error):
                     raise
                 self._sleep(wait)
 

@@ -144,6 +144,8 @@ def test_a_job_that_kills_every_worker(tmp_path: Path, monkeypatch: pytest.Monke
     """It fails with the worker's last words, and the others are done."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "running"))
     monkeypatch.setattr("equipoise.fleet.running.job_runner.WorkerProcess", _deadly)
+    for name in ("good", "deadly"):
+        (tmp_path / name).mkdir()
     (tmp_path / "list").write_text("good\ndeadly\n")
     jobs = read_jobs("convert", str(tmp_path / "list"), ["--to", "flax"])
     run_fleet(Fleet(jobs, RunSettings(tmp_path / "out", retries=2), workers=1), lambda *_: None)
@@ -166,7 +168,7 @@ class _deadly:  # noqa: N801 - stands in for a function of the same name as the 
         self._worker = WorkerProcess(Limits(), "stand_in_worker")
 
     def run(self, arguments: list[str]) -> dict[str, object]:
-        self._worker.run(["die" if arguments[1] == "deadly" else "say"])
+        self._worker.run(["die" if Path(arguments[1]).name == "deadly" else "say"])
         return {"exit_code": 0, "stdout": "{}", "stderr": "", "seconds": 0.1, "peak_bytes": 1}
 
     def close(self) -> None:

@@ -152,7 +152,9 @@ def test_a_repository_that_is_not_there(hub: Hub, tmp_path: Path) -> None:
 def test_a_download_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """As often as the Hub is busy, and not at all where there is nothing."""
     waited: list[float] = []
-    answers = iter([ConnectionError("silence"), ConnectionError("silence"), None])
+    answers: Iterator[Exception | None] = iter(
+        [None, ConnectionError("silence"), ConnectionError("silence"), None]
+    )
 
     def resolve(source: str, *arguments: object, **options: object) -> str:
         if (found := next(answers)) is not None:
@@ -162,10 +164,16 @@ def test_a_download_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("equipoise.fleet.running.fetching.resolve_source", resolve)
     fetcher = Fetcher(FetchSettings(waits=(1.0, 2.0)), sleep=waited.append)
     assert fetcher.fetch(Job("convert", "hf://org/name")) == "here"
+    assert fetcher.fetch(Job("convert", "hf://org/name")) == "here"
     assert waited == [1.0, 2.0]
     answers = iter([ValueError("no such repository")])
     with pytest.raises(InputError):
         fetcher.fetch(Job("convert", "hf://org/name"))
+    assert waited == [1.0, 2.0]
+    # Without a network nothing is waited for.
+    answers = iter([ConnectionError("silence")])
+    with pytest.raises(InputError):
+        Fetcher(FetchSettings(), sleep=waited.append).fetch(Job("convert", "hf://org/name"))
     assert waited == [1.0, 2.0]
 
 

@@ -128,8 +128,8 @@ def test_an_open_request_is_updated_and_a_closed_one_stays(
 
 @pytest.mark.slow
 def test_a_busy_hub_gets_one_request(hub: Hub, fleet: Fleet, tmp_path: Path) -> None:
-    """A fifth of the answers are 429 and 503: tried again, and no second pull request."""
-    hub.failing = 0.2
+    """Some of the answers are 429 and 503: tried again, and no second pull request."""
+    hub.failing = 0.15
     given = ["--create-pr", "--gated", "--license", "llama3", "--license", "none", "--json"]
     found = fleet("publish", str(tmp_path / "out"), *given)
     hub.failing = 0.0
