@@ -30,6 +30,9 @@ from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
 from equipoise.validators.tasks.base import find_task, pipeline_case
 
+_OF_VALUES = (ArithmeticError, LookupError, TypeError, ValueError)
+"""What Python and NumPy raise for values that do not fit: pipeline() raises them too."""
+
 
 def run_pipeline(
     task: str,
@@ -154,10 +157,20 @@ class TaskPipeline:
         """
         call = sort_options(self.task.name, options)
         self._note_sampling(call)
-        return [
-            self._answer(FileSample(sample, None, index), call)
-            for index, sample in enumerate(samples)
-        ]
+        try:
+            return [
+                self._answer(FileSample(sample, None, index), call)
+                for index, sample in enumerate(samples)
+            ]
+        except _OF_VALUES as error:
+            # Without options nothing can be wrong with their values.
+            if not options:
+                raise
+            raise InputError(
+                f"the call cannot be made with these options: {type(error).__name__}: {error}",
+                found=", ".join(f"{name}={value!r}" for name, value in options.items()),
+                hint="docs/run.md says what each option takes",
+            ) from error
 
     def _answer(self, sample: Sample, call: CallOptions) -> Answer:
         declared = pipeline_of(self.task.name)

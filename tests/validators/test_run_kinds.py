@@ -334,3 +334,25 @@ def test_a_field_of_the_sample_as_an_option(workers: WorkerPool) -> None:
             options={"candidate_labels": labels},
         )
         assert found == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "option",
+    [
+        "exponential_decay_length_penalty=[2]",
+        "exponential_decay_length_penalty=[1, 1e30]",
+        'eos_token_id=["x"]',
+        "no_repeat_ngram_size=-1",
+        "sequence_bias=[3]",
+    ],
+)
+def test_values_that_do_not_fit_are_refused(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pipeline() raises whatever Python does; a call with such an option is bad input, and no defect."""
+    folder = str(ROOT / "tasks" / "translation")
+    assert (
+        command(["run", "translation", folder, "The owl finds the dog.", "--option", option]) == 2
+    )
+    assert option.partition("=")[0] in capsys.readouterr().err
