@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -27,7 +26,8 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "tests" / "fleet" / "helpers")]
 
-from hub_server import Hub
+from faulty_repositories import WEIGHTS, break_repository
+from hub_server import Hub, client_environment, serving
 from machine import describe_machine
 
 RESULT = HERE / "results" / "hub-fleet.json"
@@ -59,7 +59,6 @@ FAULTS = ("no config", "truncated", "unknown type", "pickle", "no weights")
 FAULTY_EVERY = 20
 FAILING = 0.05
 KILLED_SHARE = 0.2
-WEIGHTS = "model.safetensors"
 
 
 def main() -> None:
@@ -80,15 +79,9 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
     make_repositories(folder / "hub", count)
     hub = Hub(folder / "hub", failing=FAILING, seed=11)
     hub.extra = {name: {"cardData": {"license": "mit"}} for name in hub.repositories()}
-    thread = threading.Thread(target=hub.serve_forever)
-    thread.start()
-    try:
+    with serving(hub):
         converted = convert(hub, folder, count)
         return {**converted, **publish(hub, folder), "failed_requests": hub.failures}
-    finally:
-        hub.shutdown()
-        hub.server_close()
-        thread.join()
 
 
 def make_repositories(root: Path, count: int) -> None:
@@ -104,30 +97,9 @@ def make_repositories(root: Path, count: int) -> None:
             break_repository(folder, FAULTS[index // FAULTY_EVERY % len(FAULTS)])
 
 
-def break_repository(folder: Path, fault: str) -> None:
-    """Plants a fault."""
-    weights, config = folder / WEIGHTS, folder / "config.json"
-    if fault == "no config":
-        config.unlink()
-    elif fault == "truncated":
-        weights.write_bytes(weights.read_bytes()[:-9])
-    elif fault == "unknown type":
-        values = json.loads(config.read_text())
-        changed = {**values, "model_type": "nobody-knows", "architectures": ["NobodyModel"]}
-        config.write_text(json.dumps(changed))
-    elif fault == "pickle":
-        weights.unlink()
-        (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch attacked'\ntR.")
-    elif fault == "no weights":
-        weights.unlink()
-
-
 def command(hub: Hub, folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """Starts a command of the fleet against the Hub."""
-    environment = {
-        **os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(folder / "home"), "HF_TOKEN": "hf_test",
-    }  # fmt: skip
+    environment = client_environment(hub, folder / "home")
     line = [sys.executable, "-W", "ignore", "-m", "equipoise", "fleet", *arguments]
     return subprocess.Popen(
         line, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL

@@ -11,13 +11,13 @@ import click
 
 from equipoise.cli import _output, _run, _validation
 from equipoise.cli._types import ByteSize, Duration, NameValue, PathName
+from equipoise.fleet.core.statuses import STATUSES
 
 if TYPE_CHECKING:
     from equipoise.fleet.publishing.plan import Publication
     from equipoise.fleet.status import FleetStatus
 
 _COMMANDS = ("convert", "validate", "export")
-_STATUSES = ("ok", "difference", "refused", "failed")
 _EXIT_CODES = {
     "difference": _run.EXIT_DIFFERENCE,
     "failed": _run.EXIT_BACKEND_FAILED,
@@ -64,7 +64,7 @@ def _fleet_options(run: Callable[..., int]) -> Callable[..., int]:
         click.option("--memory-limit", type=click.IntRange(1), metavar="MB", help="Largest address space of a worker in MB."),
         click.option("--keep-downloads", is_flag=True, help="Download to huggingface_hub's own cache; default: a folder that is emptied job by job."),
         click.option("--disk-budget", type=ByteSize(), help="Fetch nothing ahead while downloads fill so much: 50GB, 500MB."),
-        click.option("--redo", type=click.Choice(_STATUSES), multiple=True, help="Do jobs with this status again; repeatable."),
+        click.option("--redo", type=click.Choice(STATUSES), multiple=True, help="Do jobs with this status again; repeatable."),
         _run.json_option,
     )  # fmt: skip
     for option in reversed(options):

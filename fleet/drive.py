@@ -11,11 +11,11 @@ from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.hints import did_you_mean, install_hint
 from equipoise.fleet.core.claims import Claims
 from equipoise.fleet.core.jobs import Job, of_shard
+from equipoise.fleet.core.statuses import STATUSES
 from equipoise.fleet.core.store import ResultStore
 from equipoise.fleet.executors import EXECUTORS
 from equipoise.fleet.executors.base import Executor
 from equipoise.fleet.running.job_runner import RunSettings
-from equipoise.fleet.running.outcomes import STATUSES
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from equipoise.fleet.core.statuses import STATUSES
 from equipoise.fleet.core.store import ResultStore
-from equipoise.fleet.running.outcomes import STATUSES
 
 RECENT_RESULTS = 200
 """How many of the last results tell the pace."""

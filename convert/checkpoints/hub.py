@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -113,7 +114,7 @@ def _download(
             hint=install_hint("hub"),
         ) from error
     offline = bool(import_module("huggingface_hub.constants").HF_HUB_OFFLINE)
-    failures = _hub_errors()
+    failures = hub_errors()
     try:
         if offline:
             return _cached_snapshot(hub, repository, cache)
@@ -134,14 +135,15 @@ def _download(
 
 
 @dataclass(frozen=True)
-class _HubErrors:
+class HubErrors:
     """Exception classes of huggingface_hub: those for an unreachable Hub, and all."""
 
     unreachable: tuple[type[Exception], ...]
     all: tuple[type[Exception], ...]
 
 
-def _hub_errors() -> _HubErrors:
+def hub_errors() -> HubErrors:
+    """Returns the exception classes of the installed huggingface_hub."""
     # huggingface_hub < 1.0 uses requests, later releases use httpx or a fork of it; its session's class tells which.
     errors = import_module("huggingface_hub.errors")
     session = import_module("huggingface_hub.utils").get_session()
@@ -151,7 +153,7 @@ def _hub_errors() -> _HubErrors:
     # httpx.Timeout is a setting, not an exception.
     silence += [one for one in named if isinstance(one, type) and issubclass(one, Exception)]
     answers = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError)
-    return _HubErrors(tuple(silence), (*silence, *answers, OSError))
+    return HubErrors(tuple(silence), (*silence, *answers, OSError))
 
 
 def _cached_snapshot(hub: Any, repository: HubRepository, cache: Path | None) -> Path:
@@ -167,32 +169,38 @@ def was_answered(error: BaseException) -> bool:
     """Checks whether the Hub answered a request at all.
 
     Args:
-        error: What :func:`resolve_source` raised.
+        error: What :func:`resolve_source` or huggingface_hub raised.
     """
-    cause: BaseException | None = error
-    while cause is not None:
-        if getattr(cause, "response", None) is not None:
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
+    return any(
+        isinstance(cause, json.JSONDecodeError) or getattr(cause, "response", None) is not None
+        for cause in _causes(error)
+    )
 
 
 def is_transient(error: BaseException) -> bool:
-    """Checks whether a download may work later: the Hub did not answer, was busy, or asked to wait.
+    """Checks whether a request may work later: the Hub did not answer, was busy, or sent a page where JSON is due.
 
     Args:
-        error: What :func:`resolve_source` raised.
+        error: What :func:`resolve_source` or huggingface_hub raised.
     """
+    try:
+        silence = hub_errors().unreachable
+    except ImportError:  # without huggingface_hub nothing was asked
+        return False
+    passing: tuple[type[BaseException], ...] = (json.JSONDecodeError, *silence)
+    return any(
+        isinstance(cause, passing)
+        or getattr(getattr(cause, "response", None), "status_code", None) in _PASSING_STATUS_CODES
+        for cause in _causes(error)
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yields an exception and what it was raised from."""
     cause: BaseException | None = error
-    failures = _hub_errors()
     while cause is not None:
-        response = getattr(cause, "response", None)
-        if getattr(response, "status_code", None) in _PASSING_STATUS_CODES:
-            return True
-        if isinstance(cause, failures.unreachable):
-            return True
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return False
 
 
 def _download_error(repository: HubRepository, error: Exception, offline: bool) -> InputError:

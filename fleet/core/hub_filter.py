@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qsl
 
+from equipoise.convert.checkpoints.hub import hub_errors
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.hints import did_you_mean, install_hint
 
@@ -44,7 +45,7 @@ def list_repositories(query: str) -> Iterator[str]:
             if fields.get("skip") == "safetensors" and names & set(_SAFETENSORS):
                 continue
             yield f"hf://{one.id}@{one.sha}" if one.sha else f"hf://{one.id}"
-    except (OSError, import_module("huggingface_hub.errors").HfHubHTTPError) as error:
+    except hub_errors().all as error:
         raise InputError(
             f"the Hub cannot be asked: {str(error).splitlines()[0]}", found=query
         ) from error

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, TypeAlias
 
@@ -16,8 +16,6 @@ from equipoise.convert.core.errors import InputError
 Command: TypeAlias = Literal["convert", "validate", "export"]
 Options: TypeAlias = Mapping[str, Any]
 """Options of a command by name, as JSON has them."""
-
-COMMANDS: tuple[Command, ...] = ("convert", "validate", "export")
 
 _SOFTWARE: Mapping[Command, tuple[str, ...]] = {
     "convert": ("equipoise",),
@@ -49,7 +47,7 @@ class Job:
     identity: str = ""
     software: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The job's key: 32 hexadecimal digits of the SHA-256 of everything above."""
         text = json.dumps(self.as_dict(), sort_keys=True, ensure_ascii=False)

@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +48,7 @@ class LocalExecutor:
 
         def work(place: RunSettings) -> None:
             try:
-                with JobRunner(place, fetcher) as runner:
+                with closing(JobRunner(place, fetcher)) as runner:
                     job = next_job()
                     while job is not None:
                         # A local source needs no time ahead, and a job that is taken early keeps another worker waiting.

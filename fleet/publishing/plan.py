@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.checkpoints.hub import parse_hub_id
+from equipoise.convert.checkpoints.hub import HubRepository, parse_hub_id
 from equipoise.fleet.core.store import ResultStore
 from equipoise.fleet.publishing.card import card_section
 
@@ -73,38 +73,35 @@ def plan_publications(folders: Sequence[Path]) -> list[Publication]:
         for store in [ResultStore.open(folder)]
         for key in sorted(store.done_keys())
     ]
+    sources = [parse_hub_id(result["source"]) for _, result in results]
     verdicts: dict[str, list[tuple[str, str, str]]] = {}
-    for _, result in results:
-        if (name := _repository(result)) and result["command"] == "validate":
+    for (_, result), source in zip(results, sources, strict=True):
+        if source is not None and result["command"] == "validate":
             summary = result["summary"]
             for backend, verdict in (summary.get("backends") or {}).items():
-                verdicts.setdefault(name, []).append((str(summary.get("task")), backend, verdict))
+                row = (str(summary.get("task")), backend, verdict)
+                verdicts.setdefault(source.name, []).append(row)
     found = [
-        _publication(folder, result, name, verdicts.get(name, []))
-        for folder, result in results
-        if result["command"] == "convert"
-        and result["status"] == "ok"
-        and (name := _repository(result))
+        _publication(folder, result, source, verdicts.get(source.name, []))
+        for (folder, result), source in zip(results, sources, strict=True)
+        if source is not None and result["command"] == "convert" and result["status"] == "ok"
     ]
     return sorted(found, key=lambda one: (one.repository, one.key))
 
 
-def _repository(result: dict[str, Any]) -> str:
-    found = parse_hub_id(result["source"])
-    return found.name if found else ""
-
-
 def _publication(
-    folder: Path, result: dict[str, Any], name: str, verdicts: list[tuple[str, str, str]]
+    folder: Path,
+    result: dict[str, Any],
+    source: HubRepository,
+    verdicts: list[tuple[str, str, str]],
 ) -> Publication:
     output = folder / result["output"]
     manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
     names = [*manifest["target"]["files"], MANIFEST]
-    repository = parse_hub_id(result["source"])
     return Publication(
         result["key"],
-        name,
-        repository.revision if repository else None,
+        source.name,
+        source.revision,
         {one: output / one for one in names},
         card_section(manifest, result["software"], verdicts),
         folder,

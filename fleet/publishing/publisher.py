@@ -12,10 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.checkpoints.hub import is_transient
+from equipoise.convert.checkpoints.hub import hub_errors, is_transient
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.hints import install_hint
 from equipoise.convert.files.atomic import write_atomic
+from equipoise.fleet.core.hub_retry import HubRetry
 from equipoise.fleet.publishing.card import with_section
 from equipoise.fleet.publishing.plan import Publication
 
@@ -26,7 +27,6 @@ FREE_LICENSES = frozenset(
 """Licences that allow a copy in another format without further conditions than the notice."""
 
 _WAITS = (1.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
-_LONGEST_WAIT = 900.0
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,9 @@ class Publisher:
             raise InputError(
                 "publishing needs huggingface_hub", hint=install_hint("hub")
             ) from error
-        self._errors = import_module("huggingface_hub.errors")
         self._api = self._hub.HfApi()
         self._settings = settings
-        self._sleep = sleep
+        self._retry = HubRetry(settings.waits, sleep, is_reached=True)
 
     def publish_all(self, planned: Sequence[Publication], workers: int) -> Iterator[Outcome]:
         """Yields the outcome of each publication as it ends; those of one repository one after the other."""
@@ -103,19 +102,12 @@ class Publisher:
         """Publishes a conversion, unless its record says that the same was."""
         if _read_record(one).get("digest") == one.digest:
             return Outcome(one.repository, "unchanged", str(_read_record(one)["url"]))
-        tries = iter(self._settings.waits)
-        while True:
-            try:
-                return self._try(one)
-            except (OSError, ValueError, self._errors.HfHubHTTPError) as error:
-                # A busy server may answer with a page where huggingface_hub reads JSON.
-                is_passing = isinstance(error, json.JSONDecodeError) or is_transient(error)
-                wait = next(tries, None)
-                if wait is None or not is_passing:
-                    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                    state = "failed" if is_passing else "refused"
-                    return Outcome(one.repository, state, first)
-                self._sleep(_wanted_wait(error, wait))
+        expected: tuple[type[Exception], ...] = (ValueError, *hub_errors().all)
+        try:
+            return self._retry(lambda: self._try(one))
+        except expected as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return Outcome(one.repository, "failed" if is_transient(error) else "refused", first)
 
     def _try(self, one: Publication) -> Outcome:
         """Publishes, after it looked again whether an earlier try did."""
@@ -130,7 +122,7 @@ class Publisher:
                 Outcome(one.repository, "unchanged", f"{earlier.url} is {earlier.status}"),
             )
         revision = earlier.git_reference if earlier else None
-        before = self._api.model_info(one.repository, revision=revision).sha
+        before = self._api.model_info(one.repository, revision=revision) if revision else facts
         commit = self._api.create_commit(
             one.repository,
             self._operations(one, facts, revision),
@@ -140,7 +132,7 @@ class Publisher:
             create_pr=self._settings.create_pr and earlier is None,
         )
         url = str(earlier.url if earlier else commit.pr_url or commit.commit_url)
-        if commit.oid == before and not commit.pr_url:
+        if commit.oid == before.sha and not commit.pr_url:
             return _record(one, url, Outcome(one.repository, "unchanged", url))
         return _record(
             one, url, Outcome(one.repository, "updated" if earlier else "published", url)
@@ -195,10 +187,3 @@ def _record(one: Publication, url: str, outcome: Outcome) -> Outcome:
     content = {"repository": one.repository, "url": url, "digest": one.digest}
     write_atomic(one.record, json.dumps(content, indent=1) + "\n")
     return outcome
-
-
-def _wanted_wait(error: BaseException, wait: float) -> float:
-    """Returns how long to wait: what the answer asks for, or the given time."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    retry_after = str(headers.get("Retry-After", ""))
-    return min(float(retry_after), _LONGEST_WAIT) if retry_after.isdecimal() else wait

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from equipoise.fleet.report.rows import WORST_FIRST, Row
-from equipoise.validators.report.html.markup import Html, tag
+from equipoise.validators.report.html.markup import Html, document, tag
 
 _FOLDER = Path(__file__).parent
 _MOST_BARS = 12
@@ -28,17 +28,10 @@ def to_html(rows: Sequence[Row], page: Path) -> str:
     script = (_FOLDER / "filter.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="generator", content="equipoise"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"{len(rows)} jobs"),
-        tag("style", Html((_FOLDER / "page.css").read_text(encoding="utf-8"))),
-    )
-    body = tag(
-        "body",
+    return document(
+        f"{len(rows)} jobs",
+        policy,
+        (_FOLDER / "page.css").read_text(encoding="utf-8"),
         tag("h1", f"{len(rows)} jobs"),
         _bar(Counter(row.status for row in rows), wide=True),
         tag("p", [(_badge(status), f" {count}  ") for status, count in _counts(rows)]),
@@ -48,7 +41,6 @@ def to_html(rows: Sequence[Row], page: Path) -> str:
         [_line(row, page) for row in rows],
         tag("script", Html(script)),
     )
-    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
 def _counts(rows: Sequence[Row]) -> list[tuple[str, int]]:

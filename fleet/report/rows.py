@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from equipoise.fleet.core.statuses import STATUSES
 from equipoise.fleet.core.store import ResultStore
-from equipoise.fleet.running.outcomes import STATUSES
 
 LEFT = "left"
 """The status of a job that has no result."""

@@ -11,14 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from equipoise.convert.checkpoints.hub import (
-    HubRepository,
-    is_transient,
-    parse_hub_id,
-    resolve_source,
-    was_answered,
-)
-from equipoise.convert.core.errors import InputError
+from equipoise.convert.checkpoints.hub import HubRepository, parse_hub_id, resolve_source
+from equipoise.fleet.core.hub_retry import HubRetry
 from equipoise.fleet.core.jobs import Job
 
 _WAITS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -56,7 +50,7 @@ class Fetcher:
         self._sleep = sleep
         self._uses: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._is_reached = False
+        self._retry = HubRetry(settings.waits, sleep)
 
     def fetch(self, job: Job) -> str:
         """Returns the path of a job's source, and downloads it if it is on the Hub.
@@ -70,25 +64,16 @@ class Fetcher:
         with self._lock:
             self._uses[repository.name] += 1
         self._wait_for_room()
-        tries = iter(self._settings.waits)
-        while True:
-            try:
-                path = resolve_source(
-                    job.source,
-                    _option(job, "--revision") if repository.revision is None else None,
-                    layout=_option(job, "--from"),
-                    variant=_option(job, "--variant"),
-                    cache=self._settings.cache,
-                )
-                self._is_reached = True
-                return str(path)
-            except InputError as error:
-                self._is_reached = self._is_reached or was_answered(error)
-                wait = next(tries, None)
-                # A Hub that never answered is no Hub that is busy: there is no network, or no such path was meant.
-                if wait is None or not self._is_reached or not is_transient(error):
-                    raise
-                self._sleep(wait)
+        path = self._retry(
+            lambda: resolve_source(
+                job.source,
+                _option(job, "--revision") if repository.revision is None else None,
+                layout=_option(job, "--from"),
+                variant=_option(job, "--variant"),
+                cache=self._settings.cache,
+            )
+        )
+        return str(path)
 
     def is_remote(self, job: Job) -> bool:
         """Checks whether the source of a job is on the Hub."""

@@ -6,16 +6,15 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from equipoise.convert.checkpoints.hub import is_transient
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.fleet.core.jobs import Job
+from equipoise.fleet.core.statuses import Status
 from equipoise.fleet.core.store import ResultStore
 from equipoise.fleet.running.fetching import Fetcher, FetchSettings
 from equipoise.fleet.running.outcomes import (
-    Status,
     command_line,
     death,
     result_of,
@@ -42,7 +41,7 @@ class RunSettings:
 
 
 class JobRunner:
-    """Runs one job after another; a context manager that ends the worker.
+    """Runs one job after another.
 
     Args:
         settings: How.
@@ -56,17 +55,6 @@ class JobRunner:
         self._fetcher = fetcher or Fetcher(settings.fetch)
         self._threads = ThreadPoolExecutor(1)
         self._ahead: tuple[Job, Future[str]] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the worker."""

@@ -8,14 +8,10 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from equipoise.fleet.core.jobs import Job
-
-Status: TypeAlias = Literal["ok", "difference", "refused", "failed"]
-
-STATUSES: tuple[Status, ...] = ("ok", "difference", "refused", "failed")
-"""From good to bad: as it should be; a backend diverged; the input is wrong; a backend, a worker or Equipoise failed."""
+from equipoise.fleet.core.statuses import Status
 
 _STATUS_OF_EXIT_CODE: Mapping[int, Status] = {0: "ok", 1: "difference", 2: "refused"}
 _REPORT = "report.json"

@@ -12,8 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 WORKER = "equipoise.cli._fleet_worker"
 """The module that is run as the process; it answers each line of JSON with one."""
@@ -54,7 +53,7 @@ class WorkerDiedError(Exception):
 
 
 class WorkerProcess:
-    """One process, started when it is first needed and again after it died; a context manager.
+    """One process, started when it is first needed and again after it died.
 
     Args:
         limits: What it may use.
@@ -67,17 +66,6 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._rest = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the process."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -15,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from fleet_results import repeatable_results
 
 from equipoise.cli.main import run as command
 from equipoise.fleet.core.job_list import read_jobs
@@ -185,18 +185,8 @@ def test_shards_give_what_one_run_gives(tmp_path: Path) -> None:
     parts = [str(tmp_path / f"part{number}") for number in (1, 2, 3)]
     for number, part in enumerate(parts, 1):
         command([*line, part, "--workers", "1", "--shard", f"{number}/3", *rest])
-    merged = [one for part in parts for one in results(Path(part))]
-    assert sorted(merged) == sorted(results(tmp_path / "all"))
-
-
-def results(folder: Path) -> list[str]:
-    """Returns all results without what differs from run to run."""
-    found = []
-    for path in folder.glob("results/*/*.json"):
-        values = json.loads(path.read_text())
-        del values["run"]
-        found.append(json.dumps(values, sort_keys=True))
-    return found
+    merged = [one for part in parts for one in repeatable_results(Path(part))]
+    assert sorted(merged) == repeatable_results(tmp_path / "all")
 
 
 def test_done_again_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,16 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_server import Hub
-from safetensors.numpy import load_file, save_file
+from faulty_repositories import break_repository
+from hub_server import Hub, client_environment, serving
 
 pytest.importorskip("huggingface_hub")
 
 from equipoise.convert.core.errors import InputError
 from equipoise.fleet.core.hub_filter import list_repositories
+from equipoise.fleet.core.job_list import read_jobs
 from equipoise.fleet.core.jobs import Job
 from equipoise.fleet.core.store import ResultStore
+from equipoise.fleet.drive import Fleet, run_fleet
 from equipoise.fleet.running.fetching import Fetcher, FetchSettings
+from equipoise.fleet.running.job_runner import RunSettings
 
 TASKS = Path(__file__).parents[2] / "fixtures" / "tasks"
 KINDS = ("text-classification", "image-classification", "fill-mask", "summarization")
@@ -37,38 +38,15 @@ FAULTS = ("no config", "truncated", "unknown type", "pickle", "quantized")
 def make_repository(folder: Path, kind: str, fault: str = "") -> None:
     """Writes a repository, with a fault."""
     shutil.copytree(TASKS / kind, folder, ignore=shutil.ignore_patterns("samples.json"))
-    weights, config = folder / "model.safetensors", folder / "config.json"
-    values = json.loads(config.read_text())
-    if fault == "no config":
-        config.unlink()
-    elif fault == "truncated":
-        weights.write_bytes(weights.read_bytes()[:-7])
-    elif fault == "unknown type":
-        config.write_text(
-            json.dumps({**values, "model_type": "nobody-knows", "architectures": ["NobodyModel"]})
-        )
-    elif fault == "pickle":
-        weights.unlink()
-        (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch attacked'\ntR.")
-    elif fault == "quantized":
-        tensors = load_file(weights)
-        name = next(one for one in tensors if one.endswith("query.weight"))
-        shape = tensors.pop(name).shape
-        for end, dtype in (("qweight", np.int32), ("qzeros", np.int32), ("scales", np.float16)):
-            tensors[name.replace("weight", end)] = np.zeros(shape, dtype)
-        save_file(tensors, weights)
+    if fault:
+        break_repository(folder, fault)
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     (tmp_path / "hub").mkdir()
-    server = Hub(tmp_path / "hub", failing=0.05, seed=3)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Hub(tmp_path / "hub", failing=0.05, seed=3)) as server:
+        yield server
 
 
 def run(hub: Hub, out: Path, *more: str) -> subprocess.Popen[bytes]:
@@ -85,13 +63,7 @@ def run(hub: Hub, out: Path, *more: str) -> subprocess.Popen[bytes]:
         "--to",
         "flax",
     ]
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": hub.address,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_OFFLINE": "0",
-    }
-    environment["HF_HOME"] = str(out.parent / "home")
+    environment = client_environment(hub, out.parent / "home")
     return subprocess.Popen(
         [sys.executable, "-m", "equipoise", *line],
         env=environment,
@@ -208,3 +180,34 @@ def test_downloads_are_removed_when_nobody_uses_them(
 def test_bad_filters(query: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         list(list_repositories(query))
+
+
+def test_without_huggingface_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that is not here is refused, and the others are done."""
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    (tmp_path / "list").write_text("org/name\n")
+    jobs = read_jobs("convert", str(tmp_path / "list"), ["--to", "flax"])
+    settings = RunSettings(tmp_path / "out")
+    assert run_fleet(Fleet(jobs, settings, workers=1), lambda *_: None)["refused"] == 1
+
+
+def test_a_filter_without_a_network(tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    line = [
+        "fleet",
+        "convert",
+        "hf://?author=org",
+        "--out",
+        str(tmp_path / "out"),
+        "--",
+        "--to",
+        "flax",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "equipoise", *line],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "the Hub cannot be asked" in done.stderr) == (2, True)

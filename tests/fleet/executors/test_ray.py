@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fleet_results import repeatable_results
 
 pytest.importorskip("ray")
 
@@ -60,15 +60,6 @@ def convert(models: Path, out: Path, *options: str, **environment: str) -> int:
     return done.returncode
 
 
-def results(folder: Path) -> list[str]:
-    found = []
-    for path in folder.glob("results/*/*.json"):
-        values = json.loads(path.read_text())
-        del values["run"]
-        found.append(json.dumps(values, sort_keys=True))
-    return sorted(found)
-
-
 @pytest.mark.slow
 def test_two_nodes_give_what_one_process_gives(two_nodes: str, tmp_path: Path) -> None:
     for index in range(8):
@@ -79,8 +70,8 @@ def test_two_nodes_give_what_one_process_gives(two_nodes: str, tmp_path: Path) -
         convert(tmp_path / "models", tmp_path / "local", "--workers", "1"),
     ]
     assert codes == [2, 2]
-    assert len(results(tmp_path / "ray")) == 8
-    assert results(tmp_path / "ray") == results(tmp_path / "local")
+    assert len(repeatable_results(tmp_path / "ray")) == 8
+    assert repeatable_results(tmp_path / "ray") == repeatable_results(tmp_path / "local")
 
 
 @pytest.mark.slow

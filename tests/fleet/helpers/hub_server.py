@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import re
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -66,6 +69,27 @@ class Hub(ThreadingHTTPServer):
             is_failing = self.chance.random() < self.failing
             self.failures += is_failing
         return is_failing
+
+
+@contextmanager
+def serving(hub: Hub) -> Iterator[Hub]:
+    """Serves a Hub in a thread."""
+    thread = threading.Thread(target=hub.serve_forever)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        hub.shutdown()
+        hub.server_close()
+        thread.join()
+
+
+def client_environment(hub: Hub, home: Path) -> dict[str, str]:
+    """Returns the environment of a process whose huggingface_hub asks this Hub."""
+    return {
+        **os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(home), "HF_TOKEN": "hf_test",
+    }  # fmt: skip
 
 
 @cache

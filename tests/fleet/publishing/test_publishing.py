@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import Hub
+from hub_server import Hub, client_environment, serving
 
 pytest.importorskip("huggingface_hub")
 
@@ -34,12 +32,8 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     licenses = {"free": "mit", "gated": "mit", "other": "llama3"}
     server.extra = {f"org/{name}": {"cardData": {"license": one}} for name, one in licenses.items()}
     server.extra["org/gated"]["gated"] = "manual"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(server):
+        yield server
 
 
 Fleet = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -48,10 +42,7 @@ Fleet = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def fleet(hub: Hub, tmp_path: Path) -> Fleet:
     """Runs a command of the fleet against the Hub; the four repositories are converted."""
-    environment = {
-        **os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_test",
-    }  # fmt: skip
+    environment = client_environment(hub, tmp_path / "home")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-W", "ignore", "-m", "equipoise", "fleet", *arguments]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ FOLDER = str(Path(__file__).parent)
 @pytest.fixture
 def worker() -> Iterator[WorkerProcess]:
     limits = Limits(seconds=5.0, environment={"PYTHONPATH": FOLDER, "MARK": "seen"})
-    with WorkerProcess(limits, "stand_in_worker") as found:
+    with closing(WorkerProcess(limits, "stand_in_worker")) as found:
         yield found
 
 
@@ -40,7 +41,7 @@ def test_the_cause_of_a_death(worker: WorkerProcess) -> None:
 
 def test_time_limit() -> None:
     limits = Limits(seconds=0.3, environment={"PYTHONPATH": FOLDER})
-    with WorkerProcess(limits, "stand_in_worker") as worker:
+    with closing(WorkerProcess(limits, "stand_in_worker")) as worker:
         with pytest.raises(WorkerDiedError) as late:
             worker.run(["sleep"])
         assert late.value.cause == "time limit of 0.3 s"
@@ -50,7 +51,7 @@ def test_memory_limit(tmp_path: Path) -> None:
     """What needs more has failed, as a limit and not as a defect; NumPy's library ends the process where it is less still."""
     source = Path(__file__).parents[3] / "fixtures" / "tasks" / "text-classification"
     try:
-        with WorkerProcess(Limits(memory_mb=150)) as worker:
+        with closing(WorkerProcess(Limits(memory_mb=150))) as worker:
             line = ["convert", str(source), str(tmp_path / "out"), "--to", "flax"]
             found = worker.run(line)
     except WorkerDiedError as error:

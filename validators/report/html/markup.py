@@ -32,6 +32,29 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
     return Html(f"<{name}{attribute_text}>{join(*children)}</{name}>")
 
 
+def document(title: str, policy: str, stylesheet: str, *body: object, extra: object = None) -> str:
+    """Returns a whole page that needs no network.
+
+    Args:
+        title: Its title.
+        policy: Its Content-Security-Policy: the page contains texts of unknown origin.
+        stylesheet: Its CSS.
+        body: Children of its body.
+        extra: Further elements of its head.
+    """
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="generator", content="equipoise"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        extra,
+        tag("title", title),
+        tag("style", Html(stylesheet)),
+    )
+    return "<!doctype html>\n" + tag("html", head, tag("body", *body), lang="en") + "\n"
+
+
 def join(*children: object) -> Html:
     """Concatenates children; they may be lists or tuples too."""
     parts = []

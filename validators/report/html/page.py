@@ -11,7 +11,7 @@ from equipoise.validators.judgement.results import BackendResult, Report
 from equipoise.validators.report.html import environments, tables
 from equipoise.validators.report.html.backend_section import backend_section
 from equipoise.validators.report.html.latency_memory import latency_memory_charts
-from equipoise.validators.report.html.markup import Html, code, definitions, join, tag
+from equipoise.validators.report.html.markup import Html, code, definitions, document, join, tag
 from equipoise.validators.report.html.statistics import format_number
 from equipoise.validators.report.summary import (
     describe_place,
@@ -28,32 +28,22 @@ CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-
 def to_html(report: Report) -> str:
     """Returns the HTML page of a report."""
     title = f"{report.task}: {report.verdict.value}, {report.class_name}"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=CONTENT_SECURITY_POLICY),
-        tag("meta", name="generator", content="equipoise"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+    extra = (
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
         tag("link", rel="icon", href="data:,"),
-        tag("style", Html(STYLESHEET.read_text(encoding="utf-8"))),
     )
     # The backends come first: they are what readers of a report look for.
     results = enumerate((*report.backends, report.reference))
-    body = tag(
-        "body",
-        _header(report),
-        tag(
-            "main",
-            _overview(report),
-            [backend_section(report, one, tables.backend_anchor(index)) for index, one in results],
-            _tolerance_section(report),
-            _environment_section(report),
-            _rerun_section(report),
-        ),
+    main = tag(
+        "main",
+        _overview(report),
+        [backend_section(report, one, tables.backend_anchor(index)) for index, one in results],
+        _tolerance_section(report),
+        _environment_section(report),
+        _rerun_section(report),
     )
-    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
+    stylesheet = STYLESHEET.read_text(encoding="utf-8")
+    return document(title, CONTENT_SECURITY_POLICY, stylesheet, _header(report), main, extra=extra)
 
 
 _CAMEL_CASE_BOUNDARY = re.compile("(?<=[a-z])(?=[A-Z])")
