@@ -8,7 +8,8 @@ An architecture file has the table ``[keras_hub.keras]``:
     when = "use_post_ffw_norm"                             over KerasHub's config: which architecture a class is that several have
     config = { num_layers = "num_hidden_layers" }          KerasHub's field -> an expression over ours, "None" for null; or several by preference; or a
                                                            layer of its own: { class = ..., module = ..., config = { ... } }, plain = true if Keras
-                                                           does not know its class
+                                                           does not know its class, bare = true if it has its own fields alone,
+                                                           when = ... if there is none where that fails
     read = { image_size = "image_shape[0]" }               our field -> an expression over KerasHub's config, where it does not follow
     requires = { hidden_act = "gelu" }                     what KerasHub computes whatever a config says
     absent = ["rope_scaling"]                              what KerasHub's class cannot do
@@ -209,8 +210,8 @@ def write_keras_hub_config(
     )
     name = table["classes"][key]
     _check_requirements(table, name, config.with_defaults(spec.defaults))
-    fields = dict(_fields(table["config"], _lookup(spec, config)))
-    return _with_heads(_layer(table["module"], name, fields), dtype)
+    fields = dict(_fields(table["config"], _lookup(spec, config), dtype))
+    return _layer(table["module"], name, {**_head_fields(name, dtype), **fields})
 
 
 def snake_case(name: str) -> str:
@@ -226,7 +227,7 @@ def snake_case(name: str) -> str:
 def _layer(
     module: str, name: str, config: dict[str, JsonValue], prefix: str = REGISTERED_PREFIX
 ) -> dict[str, JsonValue]:
-    """Returns how Keras writes an object of KerasHub; one that is not registered has its own fields alone."""
+    """Returns how Keras writes an object of KerasHub."""
     registered = f"{prefix}{name}"
     return {
         "module": module,
@@ -236,23 +237,17 @@ def _layer(
     }
 
 
-def _with_heads(layer: dict[str, JsonValue], dtype: str) -> dict[str, JsonValue]:
-    """Returns an object of KerasHub, and those in it, with the fields that every layer has."""
+def _head_fields(name: str, dtype: str) -> dict[str, JsonValue]:
+    """Returns the fields that every layer has; none where no dtype is known, as in comparisons."""
+    if not dtype:
+        return {}
     policy = {
         "module": "keras",
         "class_name": "DTypePolicy",
         "config": {"name": dtype},
         "registered_name": None,
     }
-    head = {"name": snake_case(str(layer["class_name"])), "trainable": True, "dtype": policy}
-    if layer["registered_name"] == layer["class_name"]:
-        return layer
-    own = layer["config"]
-    inner = {
-        field: _with_heads(value, dtype) if isinstance(value, dict) else value
-        for field, value in (own.items() if isinstance(own, dict) else ())
-    }
-    return {**layer, "config": {**head, **inner}}
+    return {"name": snake_case(name), "trainable": True, "dtype": policy}
 
 
 def _check_requirements(table: _Table, name: str, config: Config) -> None:
@@ -300,15 +295,25 @@ def _lookup(spec: ArchitectureSpec, config: Config) -> expressions.Lookup:
     return lookup
 
 
-def _fields(table: _Table, lookup: expressions.Lookup) -> Iterator[tuple[str, JsonValue]]:
+def _fields(
+    table: _Table, lookup: expressions.Lookup, dtype: str = ""
+) -> Iterator[tuple[str, JsonValue]]:
     """Yields KerasHub's fields; one that the config lacks has KerasHub's default."""
     for field, entry in table.items():
         if isinstance(entry, Mapping):
-            inner = dict(_fields(entry["config"], lookup))
-            prefix = "" if entry.get("plain") else REGISTERED_PREFIX
-            yield field, _layer(entry["module"], entry["class"], inner, prefix)
+            yield field, _nested_layer(entry, lookup, dtype)
         elif (value := _value(entry, lookup)) is not None or _NULL in (entry, entry[-1]):
             yield field, value
+
+
+def _nested_layer(entry: _Table, lookup: expressions.Lookup, dtype: str) -> JsonValue:
+    """Returns a layer that is a field of another; null where its condition fails."""
+    if "when" in entry and not expressions.evaluate(entry["when"], lookup):
+        return None
+    name, is_plain = entry["class"], entry.get("plain", False)
+    heads = {} if is_plain or entry.get("bare") else _head_fields(name, dtype)
+    inner = {**heads, **dict(_fields(entry["config"], lookup, dtype))}
+    return _layer(entry["module"], name, inner, "" if is_plain else REGISTERED_PREFIX)
 
 
 def _value(entry: str | list[str], lookup: expressions.Lookup) -> JsonValue:
