@@ -52,6 +52,28 @@ def rotary_frequencies(shape: Shape, base: float = 10000.0) -> Array:
     return frequencies
 
 
+def axial_rotary_cosines(shape: Shape, base: float, scale: float) -> Array:
+    """Returns the cosines of rotary embeddings in a square; float32 of shape ``[area, width]``.
+
+    As ``Sam3ViTRotaryEmbedding`` of transformers 5.24: columns in the first half of the width and rows in the second, counted in steps
+    of ``scale``, and each frequency twice.
+    """
+    return np.cos(_axial_angles(shape, base, scale))
+
+
+def axial_rotary_sines(shape: Shape, base: float, scale: float) -> Array:
+    """Returns the sines where :func:`axial_rotary_cosines` returns the cosines."""
+    return np.sin(_axial_angles(shape, base, scale))
+
+
+def _axial_angles(shape: Shape, base: float, scale: float) -> Array:
+    area, width = shape
+    frequencies = 1.0 / base ** (np.arange(0, width, 4) / width)
+    rows, columns = np.divmod(np.arange(area), math.isqrt(area))
+    halves = [np.outer(one * scale, frequencies) for one in (columns, rows)]
+    return np.repeat(np.concatenate(halves, axis=-1).astype(np.float32), 2, axis=-1)
+
+
 def relative_window_positions(shape: Shape) -> Array:
     """Returns relative position indices within a square window, row-major; int64 of shape ``[area, area]``.
 
@@ -91,6 +113,8 @@ GENERATORS: Mapping[str, Callable[..., Array]] = {
     "sinusoidal": sinusoidal_positions,
     "sinusoidal_interleaved": interleaved_sinusoidal_positions,
     "rotary_frequencies": rotary_frequencies,
+    "axial_rotary_cosines": axial_rotary_cosines,
+    "axial_rotary_sines": axial_rotary_sines,
     "window_positions": relative_window_positions,
     "offset_positions": relative_distance_numbers,
     "zeros": zeros,
@@ -99,7 +123,9 @@ GENERATORS: Mapping[str, Callable[..., Array]] = {
 """The generators that a spec may name under ``[computed]``; an ``unused`` tensor may have any stored value."""
 
 
-APPROXIMATE_GENERATORS = frozenset(("rotary_frequencies",))
+APPROXIMATE_GENERATORS = frozenset((
+    "rotary_frequencies", "axial_rotary_cosines", "axial_rotary_sines",
+))  # fmt: skip
 """Generators whose last bit depends on the library that computes them (``torch.pow`` against ``numpy.power``)."""
 
 
@@ -109,7 +135,7 @@ def is_approximate(name: str) -> bool:
 
 
 def compute_tensor(name: str, shape: Shape, dtype: DType) -> Array:
-    """Computes a tensor by the name of its generator, which may have a number: ``rotary_frequencies(500000.0)``."""
-    generator, _, number = name.partition("(")
-    numbers = (float(number.removesuffix(")")),) if number else ()
+    """Computes a tensor by the name of its generator, which may have numbers: ``rotary_frequencies(500000.0)``."""
+    generator, _, texts = name.partition("(")
+    numbers = [float(one) for one in texts.removesuffix(")").split(",") if one]
     return GENERATORS[generator](shape, *numbers).astype(dtype)

@@ -313,8 +313,11 @@ def _generator_name(
         entry = str(entry["to"]) if scope.holds(entry["when"]) else None
     if entry is None or "(" not in entry:
         return entry
-    generator, _, number = entry.removesuffix(")").partition("(")
-    return f"{generator}({float(scope.evaluate(number))})"
+    node = ast.parse(entry, mode="eval").body
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise SpecError(f"not a generator: {entry!r}", file=scope.spec.file)
+    numbers = (float(scope.evaluate(one)) for one in node.args)
+    return f"{node.func.id}({', '.join(map(str, numbers))})"
 
 
 def _parse_kind(scope: ExpressionScope, text: str) -> tuple[str, dict[str, Any]]:

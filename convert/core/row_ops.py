@@ -97,3 +97,60 @@ class TakeFirst:
     def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns the first operand."""
         return arrays[:1]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Repeats the ``count`` rows of an axis until there are ``size``, e.g. positions of a small image over a larger one."""
+
+    axis: int
+    count: int
+    size: int
+
+    @property
+    def inverse(self) -> TakeTile:
+        """The operation that takes the first rows."""
+        return TakeTile(self.axis, self.count, self.size)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with ``size`` rows, which must not be fewer than there are."""
+        check_fits(0 < self.count <= self.size, f"1 to {self.size} rows", (self.count,))
+        return _replaced_rows(shapes, self.axis, self.count, self.size)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns new arrays."""
+        repeats = -(-self.size // self.count)
+        repeated = (xp.concatenate([one] * repeats, axis=self.axis) for one in arrays)
+        return tuple(_first_rows(one, self.axis, self.size) for one in repeated)
+
+
+@dataclass(frozen=True)
+class TakeTile:
+    """Takes the first ``count`` of ``size`` rows: it undoes :class:`Tile`."""
+
+    axis: int
+    count: int
+    size: int
+
+    @property
+    def inverse(self) -> Tile:
+        """The operation that repeats them again."""
+        return Tile(self.axis, self.count, self.size)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with ``count`` rows."""
+        return _replaced_rows(shapes, self.axis, self.size, self.count)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns views of the operands."""
+        return tuple(_first_rows(one, self.axis, self.count) for one in arrays)
+
+
+def _replaced_rows(shapes: tuple[Shape, ...], axis: int, old: int, new: int) -> tuple[Shape, ...]:
+    for shape in shapes:
+        check_fits(len(shape) > axis and shape[axis] == old, f"{old} rows at axis {axis}", shape)
+    return tuple((*shape[:axis], new, *shape[axis + 1 :]) for shape in shapes)
+
+
+def _first_rows(array: Array, axis: int, count: int) -> Array:
+    return np.asarray(array[(*[slice(None)] * axis, slice(count))])

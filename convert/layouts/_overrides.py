@@ -214,6 +214,7 @@ _OP_BUILDERS: dict[str, Callable[..., Op]] = {
     "drop_first": lambda axis, count: ops.Unpad(axis, count, first=True),
     "add_row": row_ops.AddRow,
     "copy": row_ops.Copy,
+    "tile": row_ops.Tile,
 }
 
 

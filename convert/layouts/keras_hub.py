@@ -40,6 +40,8 @@ SPELLINGS = {
     ("conv2d", "bias"): ParameterSpelling(_BIAS),
     ("conv3d", "weight"): ParameterSpelling(_WEIGHT, (Permute((2, 3, 4, 1, 0)),)),
     ("conv3d", "bias"): ParameterSpelling(_BIAS),
+    ("conv_transpose2d", "weight"): ParameterSpelling(_WEIGHT, (Permute((2, 3, 1, 0)),)),
+    ("conv_transpose2d", "bias"): ParameterSpelling(_BIAS),
     ("embedding", "weight"): ParameterSpelling(_WEIGHT),
     ("param", ""): ParameterSpelling(""),
     ("norm", "weight"): ParameterSpelling(_WEIGHT),
