@@ -13,30 +13,34 @@ An architecture file has the table ``[keras_hub.keras]``:
     read = { image_size = "image_shape[0]" }               our field -> an expression over KerasHub's config, where it does not follow
     requires = { hidden_act = "gelu" }                     what KerasHub computes whatever a config says
     absent = ["rope_scaling"]                              what KerasHub's class cannot do
+    tasks.ForMaskedLM = { class = ..., module = ..., config = { ... }, preprocessor = ... }   a class with a head: task.json; its weights have
+                                                           ``task/`` before their names
     tokenizer = { class = ..., module = ..., files = ["vocab.txt"], lowercase = true }     and its files in transformers
 """
 
 from __future__ import annotations
 
-import ast
-import operator
-import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from equipoise.convert.architectures import expressions
 from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.keras_hub_fields import (
+    REGISTERED_PREFIX,
+    Table,
+    check_requirements,
+    check_same,
+    describe_layer,
+    evaluate_theirs,
+    field_lookup,
+    head_fields,
+    invert_fields,
+    make_fields,
+    set_field,
+    snake_case,
+)
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.core.errors import ArchitectureError
 from equipoise.convert.core.framework_types import JsonValue
-
-REGISTERED_PREFIX = "keras_hub>"
-_INVERSES = {ast.Mult: operator.floordiv, ast.Add: operator.sub, ast.Sub: operator.add}
-_NULL = "None"
-"""The expression, or the last of several, for a field that is null where KerasHub's default is something else."""
-_Table = Mapping[str, Any]
-"""A table of an architecture file."""
 
 
 def is_keras_hub_config(values: Mapping[str, JsonValue]) -> bool:
@@ -44,8 +48,12 @@ def is_keras_hub_config(values: Mapping[str, JsonValue]) -> bool:
     return str(values.get("registered_name", "")).startswith(REGISTERED_PREFIX)
 
 
-def read_keras_hub_config(config: Config) -> Config:
+def read_keras_hub_config(config: Config, task: Mapping[str, JsonValue] | None = None) -> Config:
     """Returns the config of a preset with the fields of transformers; as it is if no architecture file knows the class.
+
+    Args:
+        config: ``config.json`` of the preset.
+        task: ``task.json`` beside it, if there is one; a task that no class of transformers is leaves the backbone.
 
     Raises:
         ArchitectureError: A field has a value that a backbone cannot have, or that transformers' class cannot.
@@ -56,22 +64,62 @@ def read_keras_hub_config(config: Config) -> Config:
     if found is None or not isinstance(own, Mapping):
         return config
     spec, table = found
-    (key, *_) = table["classes"]
+    head = _find_task(table, task or {})
+    (key, *_) = (head[0],) if head else table["classes"]
     values: dict[str, JsonValue] = {
         "model_type": spec.model_type,
         "architectures": [spec.classes[key].name],
     }
-    for field, value in table.get("requires", {}).items():
-        _set_field(values, field, value)
-    for field, value in _inverted_fields(table["config"], own):
-        if field not in spec.let:
-            _set_field(values, field, value)
-    for field, text in table.get("read", {}).items():
-        if (value := _evaluate_theirs(text, own)) is not None:
-            _set_field(values, field, value)
+    _read_fields(values, table, own, spec)
+    if head:
+        _read_fields(values, head[1], head[2], spec)
+        _name_labels(values)
     read = Config(values, config.file, edits=values)
-    _check_same(dict(_fields(table["config"], _lookup(spec, read))), own, name, config)
+    lookup = field_lookup(spec, read)
+    check_same(dict(make_fields(table["config"], lookup)), own, name, config)
+    if head:
+        _, entry, theirs = head
+        check_same(
+            dict(make_fields(entry.get("config", {}), lookup)), theirs, entry["class"], config
+        )
     return read
+
+
+def _find_task(
+    table: Table, task: Mapping[str, JsonValue]
+) -> tuple[str, Table, Mapping[str, JsonValue]] | None:
+    """Returns the class that a task is, what its file says of it, and its config; None for a task that is none."""
+    own = task.get("config")
+    for key, entry in table.get("tasks", {}).items():
+        if entry["class"] == task.get("class_name") and isinstance(own, Mapping):
+            return key, entry, own
+    return None
+
+
+def _read_fields(
+    values: dict[str, JsonValue],
+    table: Table,
+    own: Mapping[str, JsonValue],
+    spec: ArchitectureSpec,
+) -> None:
+    """Sets the fields of transformers that follow from a config of KerasHub."""
+    for field, value in table.get("requires", {}).items():
+        set_field(values, field, value)
+    for field, value in invert_fields(table.get("config", {}), own):
+        if field not in spec.let:
+            set_field(values, field, value)
+    for field, text in table.get("read", {}).items():
+        if (value := evaluate_theirs(text, own)) is not None:
+            set_field(values, field, value)
+
+
+def _name_labels(values: dict[str, JsonValue]) -> None:
+    """Replaces a number of labels by names, as transformers stores them."""
+    count = values.pop("num_labels", None)
+    if isinstance(count, int):
+        names = [f"LABEL_{number}" for number in range(count)]
+        values["id2label"] = {str(number): name for number, name in enumerate(names)}
+        values["label2id"] = {name: number for number, name in enumerate(names)}
 
 
 def unknown_backbone(config: Config) -> ArchitectureError:
@@ -85,7 +133,7 @@ def unknown_backbone(config: Config) -> ArchitectureError:
     )
 
 
-def _known_tables() -> Iterator[tuple[ArchitectureSpec, _Table]]:
+def _known_tables() -> Iterator[tuple[ArchitectureSpec, Table]]:
     """Yields the architectures that KerasHub has, with their tables."""
     for model_type in spec_names():
         spec = load_spec(model_type)
@@ -95,97 +143,13 @@ def _known_tables() -> Iterator[tuple[ArchitectureSpec, _Table]]:
 
 def _spec_of_class(
     name: str, own: Mapping[str, JsonValue]
-) -> tuple[ArchitectureSpec, _Table] | None:
+) -> tuple[ArchitectureSpec, Table] | None:
     """Returns the architecture of a class of KerasHub, which may have one class for several."""
     for spec, table in _known_tables():
         is_named = name in (*table["classes"].values(), *table.get("also", ()))
-        if is_named and ("when" not in table or _evaluate_theirs(table["when"], own)):
+        if is_named and ("when" not in table or evaluate_theirs(table["when"], own)):
             return spec, table
     return None
-
-
-def _evaluate_theirs(text: str, own: Mapping[str, JsonValue]) -> JsonValue:
-    """Returns the value of an expression over KerasHub's config; None where that lacks a field, or has another kind of value."""
-
-    def lookup(name: str) -> JsonValue:
-        value: JsonValue = dict(own)
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return value
-
-    try:
-        value: JsonValue = expressions.evaluate(text, lookup)
-    except (TypeError, LookupError, ValueError, ArithmeticError):
-        return None
-    return value
-
-
-def _set_field(values: dict[str, JsonValue], name: str, value: JsonValue) -> None:
-    """Sets a field by its dotted name, in nested configs."""
-    first, _, rest = name.partition(".")
-    if not rest:
-        values[first] = value
-        return
-    inner = values.setdefault(first, {})
-    if isinstance(inner, dict):
-        _set_field(inner, rest, value)
-
-
-def _inverted_fields(
-    table: _Table, own: Mapping[str, JsonValue]
-) -> Iterator[tuple[str, JsonValue]]:
-    """Yields our fields that follow from KerasHub's, one by one."""
-    for field, entry in table.items():
-        value = own.get(field)
-        if value is None:
-            continue
-        if isinstance(entry, Mapping):
-            inner = value.get("config") if isinstance(value, Mapping) else None
-            yield from _inverted_fields(entry["config"], inner if isinstance(inner, dict) else {})
-        elif (found := _inverse(entry if isinstance(entry, str) else entry[0], value)) is not None:
-            yield found
-
-
-def _inverse(text: str, value: JsonValue) -> tuple[str, JsonValue] | None:
-    """Returns the field of transformers that an expression is made of, and its value; None if it cannot be inverted.
-
-    >>> _inverse("intermediate_size * 2", 40)
-    ('intermediate_size', 20)
-    """
-    match expressions.parse_expression(text):
-        case ast.Name() | ast.Attribute() as name:
-            return ast.unparse(name), value
-        case ast.BinOp(
-            left=ast.Name() | ast.Attribute() as name, op=op, right=ast.Constant(value=number)
-        ) if type(op) in _INVERSES:
-            if type(value) is not int:
-                raise ArchitectureError("the config of the preset has no integer", expected=text)
-            return ast.unparse(name), _INVERSES[type(op)](value, number)
-    return None
-
-
-def _check_same(
-    ours: Mapping[str, JsonValue], theirs: Mapping[str, JsonValue], name: str, config: Config
-) -> None:
-    """Checks that what the preset says is what the fields of transformers say.
-
-    Raises:
-        ArchitectureError: The preset computes something else.
-    """
-    for field, value in ours.items():
-        found = theirs.get(field)
-        if isinstance(value, Mapping) and isinstance(found, Mapping):
-            inner = (value.get("config"), found.get("config"))
-            if isinstance(inner[0], Mapping) and isinstance(inner[1], Mapping):
-                _check_same(inner[0], inner[1], str(found.get("class_name")), config)
-        elif found is not None and found != value:
-            raise ArchitectureError(
-                f"this preset of {name} is no model of transformers",
-                file=config.file,
-                expected=f"{field}: {value!r}",
-                found=repr(found),
-                hint="load it with keras_hub",
-            )
 
 
 def write_keras_hub_config(
@@ -195,7 +159,7 @@ def write_keras_hub_config(
 
     Args:
         spec: The architecture.
-        class_name: PyTorch's class, which KerasHub has.
+        class_name: PyTorch's class, which KerasHub has as a backbone or a task.
         config: Its config.
         dtype: The dtype of its weights.
 
@@ -203,126 +167,38 @@ def write_keras_hub_config(
         ArchitectureError: KerasHub's class computes something else than the config says.
     """
     table = spec.layouts["keras_hub"]["keras"]
-    key = next(
-        key
-        for key, entry in spec.classes.items()
-        if entry.name == class_name and key in table["classes"]
-    )
-    name = table["classes"][key]
-    _check_requirements(table, name, config.with_defaults(spec.defaults))
-    fields = dict(_fields(table["config"], _lookup(spec, config), dtype))
-    return _layer(table["module"], name, {**_head_fields(name, dtype), **fields})
+    names = table["classes"]
+    name = names.get(_key_of_class(spec, class_name), next(iter(names.values())))
+    check_requirements(table, name, config.with_defaults(spec.defaults))
+    fields = dict(make_fields(table["config"], field_lookup(spec, config), dtype))
+    return describe_layer(table["module"], name, {**head_fields(name, dtype), **fields})
 
 
-def snake_case(name: str) -> str:
-    """Returns what Keras calls a layer or model of a class.
-
-    >>> snake_case("ViTBackbone"), snake_case("SmolLM3Backbone")
-    ('vi_t_backbone', 'smol_lm3_backbone')
-    """
-    apart = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", apart).lower()
-
-
-def _layer(
-    module: str, name: str, config: dict[str, JsonValue], prefix: str = REGISTERED_PREFIX
+def write_keras_hub_task(
+    spec: ArchitectureSpec, class_name: str, config: Config, dtype: str
 ) -> dict[str, JsonValue]:
-    """Returns how Keras writes an object of KerasHub."""
-    registered = f"{prefix}{name}"
-    return {
-        "module": module,
-        "class_name": name,
-        "config": config,
-        "registered_name": registered,
-    }
+    """Returns ``task.json`` of a preset, without a preprocessor; empty for a class that is no task, or whose weights are all in the backbone.
 
-
-def _head_fields(name: str, dtype: str) -> dict[str, JsonValue]:
-    """Returns the fields that every layer has; none where no dtype is known, as in comparisons."""
-    if not dtype:
+    The arguments and errors are those of :func:`write_keras_hub_config`.
+    """
+    entry = task_of_class(spec, class_name)
+    if not entry:
         return {}
-    policy = {
-        "module": "keras",
-        "class_name": "DTypePolicy",
-        "config": {"name": dtype},
-        "registered_name": None,
-    }
-    return {"name": snake_case(name), "trainable": True, "dtype": policy}
+    name = entry["class"]
+    check_requirements(entry, name, config.with_defaults(spec.defaults))
+    fields = dict(make_fields(entry.get("config", {}), field_lookup(spec, config), dtype))
+    backbone = write_keras_hub_config(spec, class_name, config, dtype)
+    own = {"backbone": backbone, "preprocessor": None, "name": snake_case(name), **fields}
+    return describe_layer(entry["module"], name, own)
 
 
-def _check_requirements(table: _Table, name: str, config: Config) -> None:
-    wanted = {
-        **table.get("requires", {}),
-        **dict.fromkeys(table.get("absent", ())),
-    }
-    for field, value in wanted.items():
-        found = _found_value(config, field, value)
-        if found != value and not (value is None and not found):
-            raise ArchitectureError(
-                f"KerasHub's {name} does not compute what the config says",
-                file=config.file,
-                expected=f"{field}: {value!r}",
-                found=repr(found),
-            )
+def task_of_class(spec: ArchitectureSpec, class_name: str) -> Table:
+    """Returns what an architecture says of the task that a class of PyTorch is in KerasHub; nothing if it is none."""
+    table = spec.layouts["keras_hub"].get("keras", {})
+    entry: Table = table.get("tasks", {}).get(_key_of_class(spec, class_name), {})
+    return entry
 
 
-def _found_value(config: Config, field: str, wanted: JsonValue) -> JsonValue:
-    """Returns a field of a config, or what transformers 5 has in its place, or what is wanted if neither is there."""
-    rope = config.values.get("rope_parameters")
-    if isinstance(rope, Mapping) and field not in config.values:
-        if field == "rope_scaling" and rope.get("rope_type", "default") != "default":
-            return rope
-        if field in rope:
-            return rope[field]
-    try:
-        found: JsonValue = config.lookup(field)
-    except ArchitectureError:
-        return wanted
-    return found
-
-
-def _lookup(spec: ArchitectureSpec, config: Config) -> expressions.Lookup:
-    """Returns what resolves names in expressions over our fields: entries under ``[let]``, and the config with its defaults."""
-    filled = config.with_defaults(spec.defaults)
-
-    def lookup(name: str) -> JsonValue:
-        if name in spec.let:
-            value: JsonValue = expressions.evaluate(spec.let[name], lookup)
-            return value
-        found: JsonValue = filled.lookup(name)
-        return found
-
-    return lookup
-
-
-def _fields(
-    table: _Table, lookup: expressions.Lookup, dtype: str = ""
-) -> Iterator[tuple[str, JsonValue]]:
-    """Yields KerasHub's fields; one that the config lacks has KerasHub's default."""
-    for field, entry in table.items():
-        if isinstance(entry, Mapping):
-            yield field, _nested_layer(entry, lookup, dtype)
-        elif (value := _value(entry, lookup)) is not None or _NULL in (entry, entry[-1]):
-            yield field, value
-
-
-def _nested_layer(entry: _Table, lookup: expressions.Lookup, dtype: str) -> JsonValue:
-    """Returns a layer that is a field of another; null where its condition fails."""
-    if "when" in entry and not expressions.evaluate(entry["when"], lookup):
-        return None
-    name, is_plain = entry["class"], entry.get("plain", False)
-    heads = {} if is_plain or entry.get("bare") else _head_fields(name, dtype)
-    inner = {**heads, **dict(_fields(entry["config"], lookup, dtype))}
-    return _layer(entry["module"], name, inner, "" if is_plain else REGISTERED_PREFIX)
-
-
-def _value(entry: str | list[str], lookup: expressions.Lookup) -> JsonValue:
-    """Returns the value of an expression, or of the first of several that is neither null nor false; None if there is none."""
-    for text in [entry] if isinstance(entry, str) else entry:
-        try:
-            value: JsonValue = expressions.evaluate(text, lookup)
-        except (ArchitectureError, TypeError, LookupError, ValueError, ArithmeticError):
-            continue
-        if value is not None and (value is not False or isinstance(entry, str)):
-            return value
-    return None
+def _key_of_class(spec: ArchitectureSpec, class_name: str) -> str:
+    keys = (key for key, entry in spec.classes.items() if entry.name == class_name)
+    return next(key for key in keys if "keras-hub" in spec.classes[key].names)

@@ -267,7 +267,9 @@ def _parse_classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, Cl
     stem = values.get("name", "")
     listed = {name: values[name]["classes"] for name in OPTIONAL_LAYOUTS if values.get(name)}
     groups = {*values.get("modules", {}), *values.get("parts", {})}
-    hub_classes = (values.get("keras_hub") or {}).get("keras", {}).get("classes", {})
+    hub = (values.get("keras_hub") or {}).get("keras", {})
+    tasks = {suffix: task["class"] for suffix, task in hub.get("tasks", {}).items()}
+    hub_classes = {**tasks, **hub.get("classes", {})}
     for suffix, line in values.get("classes", {}).items():
         if line is False:  # removes a class of the extended file
             continue

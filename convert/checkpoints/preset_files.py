@@ -9,9 +9,15 @@ from typing import Any
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.keras_hub_config import (
-    REGISTERED_PREFIX,
     is_keras_hub_config,
     read_keras_hub_config,
+    task_of_class,
+)
+from equipoise.convert.architectures.keras_hub_fields import (
+    REGISTERED_PREFIX,
+    describe_layer,
+    field_lookup,
+    make_fields,
     snake_case,
 )
 from equipoise.convert.architectures.spec import load_spec
@@ -40,6 +46,7 @@ _ARGUMENTS = {
 }
 """Name in a preset -> argument of KerasHub's class, which is null in a preset, as the file lies beside."""
 _TOKENIZER_CONFIG, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
+_TASK, _PREPROCESSOR = "task.json", "preprocessor.json"
 
 
 def is_preset(folder: Path) -> bool:
@@ -48,6 +55,12 @@ def is_preset(folder: Path) -> bool:
     if not path.is_file() or reason_not_to_read(path, folder):
         return False
     return is_keras_hub_config(Config.read(path).values)
+
+
+def read_task(folder: Path) -> Mapping[str, JsonValue] | None:
+    """Returns ``task.json`` of a preset; None if it has none."""
+    path = folder / _TASK
+    return read_json(path) if _is_readable(path, folder) else None
 
 
 def files_from_preset(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
@@ -90,6 +103,43 @@ def files_for_preset(folder: Path, model_type: str) -> tuple[dict[str, Path], di
     if len(files) < len(wanted):
         return {}, {}
     return files, {_TOKENIZER_CONFIG: _tokenizer_text(table, folder)}
+
+
+def with_preprocessor(
+    files: Mapping[str, Path],
+    texts: dict[str, str],
+    model_type: str,
+    class_name: str,
+    config: Config | None,
+) -> dict[str, str]:
+    """Returns the texts of a preset with a preprocessor in its task, where there are a task and a tokenizer.
+
+    Args:
+        files: The files that are copied, by their names in the preset.
+        texts: The texts that are written, by name.
+        model_type: The architecture.
+        class_name: PyTorch's class.
+        config: Its config.
+    """
+    spec = load_spec(model_type)
+    table = task_of_class(spec, class_name).get("preprocessor") if spec is not None else None
+    if _TOKENIZER_CONFIG in files:
+        tokenizer = read_json(files[_TOKENIZER_CONFIG])
+    else:
+        tokenizer = json.loads(texts.get(_TOKENIZER_CONFIG, "{}"))
+    if spec is None or config is None or not table or _TASK not in texts or not tokenizer:
+        return texts
+    own = {
+        "name": snake_case(table["class"]),
+        "tokenizer": tokenizer,
+        "config_file": _PREPROCESSOR,
+        **dict(make_fields(table.get("config", {}), field_lookup(spec, config))),
+    }
+    preprocessor = describe_layer(table["module"], table["class"], own)
+    task = json.loads(texts[_TASK])
+    task["config"]["preprocessor"] = preprocessor
+    made = {_TASK: task, _PREPROCESSOR: preprocessor}
+    return {**texts, **{name: json.dumps(value, indent=4) + "\n" for name, value in made.items()}}
 
 
 def _tokenizer_table(model_type: str) -> Mapping[str, Any]:

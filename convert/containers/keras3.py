@@ -22,7 +22,12 @@ from equipoise.convert.containers._hdf5.datasets import (
     open_object,
     translate_read_errors,
 )
-from equipoise.convert.containers._hdf5.keras3_writer import WEIGHTS_NAME, Writer
+from equipoise.convert.containers._hdf5.keras3_writer import (
+    TASK_FILE,
+    TASK_PREFIX,
+    WEIGHTS_NAME,
+    Writer,
+)
 from equipoise.convert.containers._shared.checks import check_name
 from equipoise.convert.containers._shared.zip_reader import read_zip
 from equipoise.convert.containers.base import Container
@@ -77,7 +82,7 @@ def _has_keras3_groups(path: Path) -> bool:
 
 
 def read(path: Path) -> Container:
-    """Reads the location of every variable.
+    """Reads the location of every variable; those of a preset's head, in ``task.weights.h5``, have ``task/`` before their names.
 
     Raises:
         CheckpointError: A shard is missing, or is a link that leads out of the folder.
@@ -106,11 +111,12 @@ def _container(path: Path, variant: str, files: dict[Path, Extent | None]) -> Co
         here = list(_datasets(file, span))
         check_no_overlap(here, file)
         for one in here:
-            if check_name(one.path, file) in found:
+            name = f"{TASK_PREFIX}{one.path}" if file.name == TASK_FILE else one.path
+            if check_name(name, file) in found:
                 raise ContainerError("a variable is in two shards", file=file, tensor=one.path)
-            found[one.path] = one
-    left_out = {name: reason for name in found if (reason := _non_weight_reason(name))}
-    tensors = {name: _tensor_ref(one) for name, one in found.items() if name not in left_out}
+            found[name] = one
+    left_out = {name: why for name, one in found.items() if (why := _non_weight_reason(one.path))}
+    tensors = {name: _tensor_ref(name, one) for name, one in found.items() if name not in left_out}
     further = tuple(file for file in files if file != path)
     return Container("keras3", path, tensors, {"variant": variant}, left_out, files=further)
 
@@ -131,11 +137,9 @@ def _dataset_names(file: h5f.FileID, path: Path) -> list[str]:
     return [name for name, _ in list_datasets(file, path)]
 
 
-def _tensor_ref(one: StoredDataset) -> TensorRef:
+def _tensor_ref(name: str, one: StoredDataset) -> TensorRef:
     identity = ("hdf5", str(one.file), one.address)
-    return TensorRef(
-        one.path, one.dtype, one.shape, one.file, one.extent, one.read, identity=identity
-    )
+    return TensorRef(name, one.dtype, one.shape, one.file, one.extent, one.read, identity=identity)
 
 
 def _span_of_weights(path: Path) -> Extent:

@@ -12,6 +12,7 @@ from equipoise.convert.checkpoints.preset_files import (
     files_for_preset,
     files_from_preset,
     is_preset,
+    with_preprocessor,
 )
 from equipoise.convert.checkpoints.sentence_modules import write_sentence_modules
 from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan
@@ -35,7 +36,7 @@ def write_companions(plan: Plan, target: Path) -> list[str]:
     if plan.route[0] == "google":
         names += write_tokenizer_settings(plan.checkpoint.config, target)
     names += write_sentence_modules(plan.checkpoint.folder, target)
-    if len(plan.shards) > 1:
+    if len(plan.shards) > 1 and plan.target.splits:
         name = f"{plan.target.filename}.index.json"
         write_atomic(target / name, _index_text(plan))
         names.append(name)
@@ -74,7 +75,9 @@ def _companion_contents(plan: Plan) -> tuple[dict[str, Path], dict[str, str]]:
     own = _own_config_files(plan)
     if own and plan.architecture is not None:
         files, texts = files_for_preset(folder, plan.architecture[0])
-        return files, {**texts, **own}
+        return files, with_preprocessor(
+            files, {**texts, **own}, *plan.architecture, plan.checkpoint.config
+        )
     if is_preset(folder):
         return files_from_preset(folder)
     files = {path.name: path for path in companion_files(folder)}

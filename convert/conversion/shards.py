@@ -34,6 +34,21 @@ def split_shards(
     limit: int,
 ) -> tuple[Shard, ...]:
     """Distributes steps over files of at most ``limit`` bytes; a larger step gets its own file."""
+    shards = []
+    for start, filename in target_format.further_files.items():
+        found = [step for step in steps if step.targets[0].name.startswith(start)]
+        steps = [step for step in steps if step not in found]
+        shards += [Shard(filename, tuple(found), ())] if found else []
+    return (*_split_by_size(steps, aliases, target_format, view, limit), *shards)
+
+
+def _split_by_size(
+    steps: Sequence[Step],
+    aliases: Sequence[TensorHeader],
+    target_format: Format,
+    view: LayoutView | None,
+    limit: int,
+) -> tuple[Shard, ...]:
     groups: list[list[Step]] = [[]]
     size = 0
     for step in steps:

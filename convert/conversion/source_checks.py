@@ -10,6 +10,7 @@ from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.architectures.spec import ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.matching import ClassMatch, MatchedCheckpoint, match_class
+from equipoise.convert.checkpoints.preset_files import read_task
 from equipoise.convert.conversion.coverage import CoverageLedger
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import CheckpointError
@@ -157,7 +158,11 @@ def _check_names(source: MatchedCheckpoint, ledger: CoverageLedger) -> None:
         other = f"take what lies under {subtree!r} alone with --subtree {subtree}"
     for name in source.match.unknown:
         stored, owner = source.refs[name].name, owners.get(name, "")
-        if not ledger.record_allowed_loss(stored):
+        if (task := _task_of_head(source, stored)) is not None:
+            ledger.refuse(
+                stored, f"no class of transformers here has the head of KerasHub's {task}"
+            )
+        elif not ledger.record_allowed_loss(stored):
             ledger.add_problem(
                 f"{stored!r} is unknown to {cls}{owner}: leave it out with --allow '{stored}=REASON', or {other}",
                 f"tensors are unknown to {cls}{owner}: leave them out with --allow 'PATTERN=REASON', or {other}",
@@ -173,6 +178,13 @@ def _check_names(source: MatchedCheckpoint, ledger: CoverageLedger) -> None:
         ledger.add_problem(
             f"{example} is missing: {cause}", f"tensors are missing: {cause}", example
         )
+
+
+def _task_of_head(source: MatchedCheckpoint, stored: str) -> str | None:
+    """Returns the task of KerasHub whose head has a tensor; None if it is in no head."""
+    if source.match.layout != "keras-hub" or not stored.startswith("task/"):
+        return None
+    return str((read_task(source.checkpoint.folder) or {}).get("class_name"))
 
 
 def _classes_that_know(source: MatchedCheckpoint) -> dict[str, str]:
@@ -223,12 +235,13 @@ def describe_missing_class(expansion: Expansion, layout: str) -> str:
 
 
 def _classes_within(expansion: Expansion, layout: str) -> list[ClassSpec]:
-    """Returns the classes of a layout whose modules are some of a class's."""
-    return [
+    """Returns the classes of a layout whose modules are some of a class's, the largest first."""
+    found = [
         entry
         for entry in expansion.spec.classes.values()
         if layout in entry.names and {*entry.groups} <= {*expansion.cls.groups}
     ]
+    return sorted(found, key=lambda entry: -len(entry.groups))
 
 
 def leave_head_out(match: ClassMatch, layout: str) -> ClassMatch:

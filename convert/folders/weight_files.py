@@ -295,10 +295,12 @@ def _find_any_variant(folder: Path) -> WeightFiles | None:
 
 
 def _find_keras_weights(folder: Path) -> WeightFiles | None:
-    """Finds the weights of a KerasHub preset, or of a model that Keras saved in a folder."""
+    """Finds the weights of a KerasHub preset, those of its head too, or of a model that Keras saved in a folder."""
     names = (name for name in KERAS_WEIGHTS if os.path.lexists(folder / name))
     name = next(names, None)
-    return WeightFiles((folder / name,), is_standard=False) if name else None
+    has_head = all(os.path.lexists(folder / one) for one in ("task.json", "task.weights.h5"))
+    files = (folder / str(name), *([folder / "task.weights.h5"] if has_head else []))
+    return WeightFiles(files, is_standard=False) if name else None
 
 
 def _find_only_file(folder: Path) -> WeightFiles | None:

@@ -60,6 +60,7 @@ class Format:
         metadata: Metadata that is written.
         writable: Whether it can be written.
         splits: Whether it is written in several files beyond a size.
+        further_files: What names of tensors begin with -> the file beside the first that these are in.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Format:
     metadata: Mapping[str, str] = field(default_factory=dict)
     writable: bool = True
     splits: bool = True
+    further_files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,10 @@ from dataclasses import replace
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Expansion
-from equipoise.convert.architectures.keras_hub_config import write_keras_hub_config
+from equipoise.convert.architectures.keras_hub_config import (
+    write_keras_hub_config,
+    write_keras_hub_task,
+)
 from equipoise.convert.architectures.spec import load_spec
 from equipoise.convert.core.errors import SpecError
 from equipoise.convert.core.ops import Permute
@@ -22,7 +25,15 @@ from equipoise.convert.layouts._overrides import LayoutOverrides
 from equipoise.convert.layouts._view_builder import Dialect, build_view
 from equipoise.convert.layouts.base import Format, LayoutView, ParameterSpelling
 
-FORMATS = {"keras-hub": Format("keras-hub", "keras3", "model.weights.h5", splits=False)}
+FORMATS = {
+    "keras-hub": Format(
+        "keras-hub",
+        "keras3",
+        "model.weights.h5",
+        splits=False,
+        further_files={"task/": "task.weights.h5"},
+    )
+}
 
 _WEIGHT, _BIAS = "vars/0", "vars/1"
 _LAYER_NUMBER = re.compile(r"#(\d+)")
@@ -87,7 +98,7 @@ def encode(name: str, container: str, variant: str, target: LayoutView | None) -
 
 
 def config_files(model_type: str, class_name: str, config: Config, dtype: str) -> dict[str, str]:
-    """Returns the texts of ``config.json`` and ``metadata.json`` of a preset.
+    """Returns the texts of ``config.json`` and ``metadata.json`` of a preset, and of ``task.json`` for a class with a head.
 
     Raises:
         ArchitectureError: KerasHub's class computes something else than the config says.
@@ -97,8 +108,11 @@ def config_files(model_type: str, class_name: str, config: Config, dtype: str) -
     if spec is None:
         raise SpecError(f"no architecture file for {model_type!r}")
     values = write_keras_hub_config(spec, class_name, config, dtype)
+    task = write_keras_hub_task(spec, class_name, config, dtype)
     versions = {"keras_version": _KERAS_VERSION, "keras_hub_version": _KERAS_HUB_VERSION}
-    return {
-        "config.json": json.dumps(values, indent=4) + "\n",
-        "metadata.json": json.dumps(versions, indent=4) + "\n",
+    files = {
+        "config.json": values,
+        "metadata.json": versions,
+        **({"task.json": task} if task else {}),
     }
+    return {name: json.dumps(content, indent=4) + "\n" for name, content in files.items()}

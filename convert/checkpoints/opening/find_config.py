@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
@@ -11,6 +12,7 @@ from equipoise.convert.architectures.keras_hub_config import (
     read_keras_hub_config,
 )
 from equipoise.convert.architectures.spec_files import spec_names
+from equipoise.convert.checkpoints.preset_files import read_task
 from equipoise.convert.files.containment import check_readable
 from equipoise.convert.research.marks import type_of_file
 from equipoise.convert.research.repository_config import GIN_SUFFIX, read_gin
@@ -50,6 +52,15 @@ def find_config(source: Path, entry: Path, given: str | Path | None) -> Config |
     return None
 
 
+def config_of_subtree(config: Config | None, subtree: str | None) -> Config | None:
+    """Returns the config of one of several models: that in ``detector_config`` for ``detector_model``, where the whole is of no known type."""
+    if config is None or subtree is None or config.model_type in spec_names():
+        return config
+    inner = config.values.get(f"{subtree.strip('.').removesuffix('_model')}_config")
+    known = isinstance(inner, Mapping) and inner.get("model_type") in spec_names()
+    return Config(inner, config.file) if known and isinstance(inner, Mapping) else config
+
+
 def _named_type(path: Path) -> str | None:
     """Returns the model type that the name of a config says, e.g. ``bert`` for ``bert_config.json``."""
     name = path.name.removesuffix(_ENDING) if path.name.endswith(_ENDING) else ""
@@ -60,6 +71,6 @@ def _named_type(path: Path) -> str | None:
 def _read(path: Path) -> Config:
     config = read_gin(path) if path.suffix == GIN_SUFFIX else Config.read(path)
     if is_keras_hub_config(config.values):
-        return read_keras_hub_config(config)
+        return read_keras_hub_config(config, read_task(path.parent))
     named = _named_type(path)
     return config.with_edits({"model_type": named}) if named and not config.model_type else config

@@ -11,7 +11,7 @@ from equipoise.convert.adapters.merge import WEIGHT_NAMES
 from equipoise.convert.adapters.merge import merge_adapter as merge_into
 from equipoise.convert.adapters.settings import CONFIG_NAME, read_settings
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.opening.find_config import find_config
+from equipoise.convert.checkpoints.opening.find_config import config_of_subtree, find_config
 from equipoise.convert.checkpoints.opening.open_files import (
     INDEX_SHAPE,
     layout_from_file,
@@ -79,7 +79,7 @@ def open_checkpoint(
         checkpoint = _join_containers(source, found, containers)
         checkpoint = _with_averages(checkpoint, containers)
         weights = _find_weights(checkpoint, containers, subtree)
-        settings = find_config(source, found.entry, config)
+        settings = config_of_subtree(find_config(source, found.entry, config), subtree)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", file=source) from error
     choices = {"subtree": subtree, "variant": variant}

@@ -24,6 +24,8 @@ from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import Extent, TensorHeader
 
 WEIGHTS_NAME = "model.weights.h5"
+TASK_FILE, TASK_PREFIX = "task.weights.h5", "task/"
+"""The file of a preset's head, and what stands before the names of its variables, since both files may use one name."""
 TEXT_NAMES = ("metadata.json", "config.json")
 """What an archive holds before the weights."""
 
@@ -33,7 +35,7 @@ class Writer(SlotWriter):
 
     Args:
         path: The file.
-        headers: The variables; names are their paths in HDF5, e.g. ``layers/dense/vars/0``.
+        headers: The variables; names are their paths in HDF5, e.g. ``layers/dense/vars/0``; in the file of a head after ``task/``.
         metadata: For an archive the texts of ``config.json`` and ``metadata.json``, by these names.
 
     Raises:
@@ -137,7 +139,8 @@ def _create_datasets(
     file.create_group("vars")
     slots = []
     for header in headers:
-        offset = create_dataset(file, header.name, header, parents)
+        inner = header.name.removeprefix(TASK_PREFIX) if path.name == TASK_FILE else header.name
+        offset = create_dataset(file, inner, header, parents)
         if header.dtype.name == "bfloat16":
             file[header.name].attrs["dtype"] = "bfloat16"
         slots.append(Slot(header.name, ((start + offset, header.nbytes),)))

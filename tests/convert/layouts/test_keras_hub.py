@@ -64,15 +64,18 @@ def test_what_is_written_is_what_keras_hub_writes(name: str, tmp_path: Path) -> 
             assert np.allclose(made[path].read(), ref.read(), rtol=1e-6)
         else:
             assert made[path].read().tobytes() == ref.read().tobytes(), path
-    config, expected = (
-        json.loads((folder / "config.json").read_text())
-        for folder in (tmp_path / "preset", GOLDEN / name)
-    )
-    ours, theirs = config.pop("config"), expected.pop("config")
-    assert config == expected
-    written, whole = set(flat_fields(ours)), set(flat_fields(theirs))
-    assert written <= whole
-    assert {one for one in whole - written if not is_left_to_keras_hub(one)} == set()
+    assert (tmp_path / "preset" / "task.json").exists() == ("task" in MODELS[name])
+    for file in ("config.json", *(["task.json"] if "task" in MODELS[name] else [])):
+        config, expected = (
+            json.loads((folder / file).read_text())
+            for folder in (tmp_path / "preset", GOLDEN / name)
+        )
+        ours, theirs = config.pop("config"), expected.pop("config")
+        assert config == expected
+        written, whole = set(flat_fields(ours)), set(flat_fields(theirs))
+        assert written <= whole
+        left = {(key.removeprefix("backbone.config."), value) for key, value in whole - written}
+        assert {one for one in left if not is_left_to_keras_hub(one)} == set()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -111,8 +114,9 @@ def inputs_of(name: str) -> dict[str, Any]:
     if "d_model" in config or "decoder" in config:
         inputs |= {"decoder_input_ids": tokens, "decoder_attention_mask": mask}
     first = {"roberta": 2, "xlm-roberta": 2, "esm+absolute": config.get("pad_token_id")}
-    if name in first:  # KerasHub counts from the first token, whatever it is
-        inputs["position_ids"] = torch.arange(4).expand(2, 4) + first[name]
+    plain = MODELS[name].get("like", name)
+    if plain in first:  # KerasHub counts from the first token, whatever it is
+        inputs["position_ids"] = torch.arange(4).expand(2, 4) + first[plain]
     if "image_size" in config:
         return {"pixel_values": torch.tensor(make_picture(config["image_size"]))}
     if name == "metaclip_2":
@@ -134,14 +138,16 @@ def test_pytorch_computes_what_keras_hub_computes(name: str, tmp_path: Path) -> 
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     manifest = convert(GOLDEN / name, tmp_path / "back", to="pytorch")
-    load = transformers.AutoModel.from_pretrained
+    task = "task" in MODELS[name]
+    cls = getattr(transformers, MODELS[name]["class"]) if task else transformers.AutoModel
+    load = cls.from_pretrained
     pad = {"pad_token_id": 0} if name == "smollm3" else {}
     plain = {"attn_implementation": "eager", "experts_implementation": "eager"}
     model = load(tmp_path / "back", **plain, **pad).eval()
     with torch.no_grad():
         outputs = model(**inputs_of(name))
-    hidden = outputs.get("last_hidden_state", outputs.get("logits_per_image"))
-    found = hidden.numpy()
+    kinds = ("last_hidden_state", "logits_per_image", "logits")
+    found = next(outputs[kind] for kind in kinds if kind in outputs).numpy()
     expected = load_file(GOLDEN / "outputs.safetensors")[name].reshape(found.shape)
     is_same = np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
     wrong = MODELS[name].get("wrong", False)
