@@ -221,6 +221,12 @@ class _Planner:
         self.expansion = source.expansion
         self.view = layout_view(self.expansion, target.layout)
         self.zero_filled: list[str] = []
+        self._fixed = {
+            name: dtype_named(self.view.dtypes[rule.sources[0]])
+            for rule in self.view.rules
+            if rule.sources[0] in self.view.dtypes
+            for name in rule.targets
+        }
 
     def plan(self) -> Plan:
         cls = self.expansion.cls
@@ -338,7 +344,8 @@ class _Planner:
             )
         dtype = self.target.cast(refs[0].dtype)
         headers = tuple(
-            self.target.header(name, shapes[Namespace.TARGET, name], dtype) for name in outputs
+            self.target.header(name, shapes[Namespace.TARGET, name], self._fixed.get(name, dtype))
+            for name in outputs
         )
         names = tuple(ref.name for ref in refs)
         self.ledger.add_mapped(names, [header.name for header in headers])

@@ -8,6 +8,7 @@
     stored = ["predictions.decoder.bias"]                      ties that this layout stores twice nevertheless
     refused = { PARAMETER = REASON }                           cannot be stored; also the path of a module
     left_out = { PARAMETER = REASON }                          not stored, because it follows from the config
+    dtypes = { PARAMETER = "float32" }                         always stored in this dtype: whole numbers in another framework's
     wrong = { CLASS = REASON }                                 classes with other outputs than PyTorch's; "*" for all
     unproven = { CLASS = REASON }                              classes whose names no code of others judges; "*" for all
     ignored = { NAME = REASON }                                may be in files, not needed
@@ -46,7 +47,7 @@ from equipoise.convert.core.rules import Rule
 OVERRIDE_KEYS = frozenset((
     "paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored",
     "rules", "indices", "groups", "also_in", "roots", "prefixes", "kinds", "aliases", "classes", "marks", "config",
-    "config_files", "files", "averages", "keras", "unproven",
+    "config_files", "files", "averages", "keras", "unproven", "dtypes",
 ))  # fmt: skip
 
 

@@ -71,13 +71,18 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, Layo
         and (leaf := dialect.leaves.get((one.kind, one.leaf)))
         and leaf.dtype
     }
+    fixed = {
+        one.name: str(dtype)
+        for one in expansion.parameters.values()
+        if one.name not in inside and (dtype := overrides.for_parameter("dtypes", one))
+    }
     view = LayoutView(
         (*rules, *multi),
         shared=shared,
         refused=refused,
         left_out=left_out,
         repeated=repeated,
-        dtypes=dtypes,
+        dtypes={**dtypes, **fixed},
         ignored=ignored,
         known_difference=overrides.of_class("wrong"),
         unproven=overrides.of_class("unproven"),
