@@ -15,6 +15,7 @@ from equipoise.convert.checkpoints.find_spec import (
     first_words,
     is_googles,
     with_google_config,
+    with_t5x_config,
 )
 from equipoise.convert.checkpoints.fit_config import correct_config
 from equipoise.convert.checkpoints.matching import (
@@ -26,6 +27,8 @@ from equipoise.convert.checkpoints.matching import (
 )
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, SpecError
 from equipoise.convert.layouts import layout_names, may_hold_any_class
+from equipoise.convert.research.marks import T5X_LAYOUTS
+from equipoise.convert.research.repository_config import is_gin
 
 _HEADS_IGNORED_ON_LOADING = frozenset((
     "pooler", "predictions", "cls", "lm_head", "sop_classifier", "generator_predictions", "generator_lm_head",
@@ -70,6 +73,8 @@ def _fits_exactly(checkpoint: Checkpoint, spec: ArchitectureSpec) -> bool:
     config = checkpoint.config or Config({}, checkpoint.path)
     if checkpoint.layout == "google":
         config = with_google_config(checkpoint, spec, config)
+    elif checkpoint.layout in T5X_LAYOUTS and is_gin(config):
+        config = with_t5x_config(checkpoint, checkpoint.layout, spec, config)
     elif spec.prefix not in first_words(checkpoint):
         bases = {key: entry for key, entry in spec.classes.items() if entry.base}
         spec = replace(spec, classes=bases)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
@@ -14,10 +15,16 @@ from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, re
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.core.errors import ArchitectureError, SpecError
-from equipoise.convert.research.marks import T5X_LAYOUTS, has_marks, marked_specs
-from equipoise.convert.research.repository_config import translate
+from equipoise.convert.core.tensor import TensorRef
+from equipoise.convert.research.marks import (
+    T5X_EMBEDDING,
+    T5X_LAYOUTS,
+    has_marks,
+    marked_specs,
+)
+from equipoise.convert.research.repository_config import is_gin, translate
 
-_T5X_CONFIG = "T5X saves no config.json: take the one of the same model for transformers, and give it with --config"
+_T5X_CONFIG = "T5X saves config.gin in the folder above its checkpoints: put it there, or give it with --config; or the config.json of the same model"
 _FIRST_PARTS = 4
 """Parts of a name among which the prefix may stand, after those of wrappers."""
 
@@ -46,6 +53,9 @@ def find_spec(
         spec = _spec_by_name(architecture)
         if is_googles(checkpoint, spec):
             config = with_google_config(checkpoint, spec, config)
+        if checkpoint.layout in T5X_LAYOUTS and is_gin(config):
+            bare = with_t5x_config(checkpoint, checkpoint.layout, spec, config)
+            return _with_model_type(spec, bare, "--architecture")
         known = load_spec(config.model_type or "") is not None or architecture.endswith(".toml")
         return (spec, config, ()) if known else _with_model_type(spec, config, "--architecture")
     if checkpoint.config is None:
@@ -63,6 +73,8 @@ def find_spec(
     own = load_spec(config.model_type) if config.model_type else None
     if checkpoint.layout == "google":
         return _find_google_spec(checkpoint, own, config, fits)
+    if checkpoint.layout in T5X_LAYOUTS and is_gin(config):
+        return _find_t5x_spec(checkpoint, checkpoint.layout, config, fits)
     if own is not None:
         return own, config, _notes_on_early_name(config)
     named = [one for name in config.architectures if (one := _spec_with_class(name))]
@@ -116,6 +128,46 @@ def _find_google_spec(
         file=config.file,
         hint=f"name the architecture, e.g. --architecture {several[0]}" if several else None,
     )
+
+
+def _find_t5x_spec(
+    checkpoint: Checkpoint, layout: str, config: Config, fits: SpecFits
+) -> tuple[ArchitectureSpec, Config, tuple[str, ...]]:
+    """Returns the architecture of a tree of T5X, and the config in transformers' terms of a gin file.
+
+    The variables of T5 and mT5 have the same names: mT5's vocabulary tells them apart.
+
+    Raises:
+        ArchitectureError: No architecture has these names and shapes.
+    """
+    names = checkpoint.in_layout(layout)
+    fitting = [spec for spec in marked_specs(names, layout) if fits(spec)]
+    if not fitting:
+        raise ArchitectureError(
+            "no architecture of T5X has the sizes that the gin file says",
+            file=config.file,
+            hint="give the config.json of the same model for transformers with --config",
+        )
+    ranked = sorted(fitting, key=lambda spec: _has_own_vocabulary(spec, names))
+    spec = ranked[-1]
+    found = with_t5x_config(checkpoint, layout, spec, config)
+    return _with_model_type(spec, found, "the names and shapes of the tensors")
+
+
+def _has_own_vocabulary(spec: ArchitectureSpec, refs: Mapping[str, TensorRef]) -> tuple[bool, bool]:
+    """Whether a tree has the vocabulary of an architecture's published models, and whether it is T5, which ByT5 is too."""
+    rows = next(ref.shape[0] for name, ref in refs.items() if name.endswith(T5X_EMBEDDING))
+    return spec.defaults.get("vocab_size") == rows, spec.model_type == "t5"
+
+
+def with_t5x_config(
+    checkpoint: Checkpoint, layout: str, spec: ArchitectureSpec, config: Config
+) -> Config:
+    """Returns the config in transformers' terms, for a tree of T5X and its gin file; of the file's own fields none is kept."""
+    shapes = {name: ref.shape for name, ref in checkpoint.in_layout(layout).items()}
+    found = translate(config.without("model_type"), spec, shapes, layout)
+    values = {name: value for name, value in found.values.items() if name in found.edits}
+    return replace(found, values=values, edits=values)
 
 
 def is_googles(checkpoint: Checkpoint, spec: ArchitectureSpec) -> bool:

@@ -87,7 +87,7 @@ def find_t5x_checkpoint(folder: Path) -> WeightFiles | None:
     Raises:
         CheckpointError: There are several, or only one whose saving was not finished.
     """
-    steps = [path for path in _folders(folder) if _T5X_STEP.fullmatch(path.name)]
+    steps = [path for path in _folders(folder) if is_t5x_step(path)]
     places = [path for path in (folder, *steps) if _is_t5x(path)]
     if not places:
         unfinished = [one.name for one in _folders(folder) if _T5X_UNFINISHED.fullmatch(one.name)]
@@ -103,6 +103,11 @@ def find_t5x_checkpoint(folder: Path) -> WeightFiles | None:
         places.sort(key=lambda path: by_number(path.name))
         raise several_weights(folder, "T5X checkpoints", places)
     return WeightFiles((places[0] / T5X_NAME,), _note(folder, places[0]), is_standard=False)
+
+
+def is_t5x_step(folder: Path) -> bool:
+    """Whether a folder has the name of a step that T5X saves."""
+    return _T5X_STEP.fullmatch(folder.name) is not None
 
 
 def _is_t5x(folder: Path) -> bool:

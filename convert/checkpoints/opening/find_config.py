@@ -14,6 +14,7 @@ from equipoise.convert.architectures.keras_hub_config import (
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.checkpoints.preset_files import read_task
 from equipoise.convert.files.containment import check_readable
+from equipoise.convert.folders.training_states import is_t5x_step
 from equipoise.convert.research.marks import type_of_file
 from equipoise.convert.research.repository_config import GIN_SUFFIX, read_gin
 
@@ -38,7 +39,8 @@ def find_config(source: Path, entry: Path, given: str | Path | None) -> Config |
         return _read(Path(given))
     folders = [source] if source.is_dir() else []
     # A SavedModel has its weights in MODEL/saved_model/1/variables and no config there.
-    above = 4 if entry.parent.name == "variables" else 1
+    # T5X has its config in the folder above that of a step.
+    above = 4 if entry.parent.name == "variables" else 2 if is_t5x_step(entry.parent) else 1
     folders += list(entry.parents)[:above]
     for folder in folders:
         path = folder / "config.json"
