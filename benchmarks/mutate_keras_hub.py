@@ -40,6 +40,7 @@ from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.architectures.keras_hub_config import (
     read_keras_hub_config,
     write_keras_hub_config,
+    write_keras_hub_task,
 )
 from equipoise.convert.architectures.spec_files import ARCHS_FOLDER, spec_names
 from equipoise.convert.checkpoints.matching import match_class
@@ -97,10 +98,17 @@ def _source_of(name: str) -> dict[str, Array]:
 
 
 @cache
-def _golden_of(name: str) -> tuple[dict[str, Array], dict[str, Any]]:
-    tensors = open_container(GOLDEN / name / "model.weights.h5").tensors
-    config = json.loads((GOLDEN / name / "config.json").read_text(encoding="utf-8"))
-    return {path: ref.read() for path, ref in tensors.items()}, config
+def _golden_of(name: str) -> tuple[dict[str, Array], list[dict[str, Any]]]:
+    """Returns the tensors of a preset, and its config and that of its task."""
+    files = [GOLDEN / name / one for one in ("model.weights.h5", "task.weights.h5")]
+    tensors = {
+        path: ref.read()
+        for file in files
+        if file.is_file()
+        for path, ref in open_container(file).tensors.items()
+    }
+    texts = [GOLDEN / name / one for one in ("config.json", "task.json")]
+    return tensors, [json.loads(one.read_text("utf-8")) if one.is_file() else {} for one in texts]
 
 
 def _observe(name: str) -> str:
@@ -109,19 +117,24 @@ def _observe(name: str) -> str:
         spec = specs_module.load_spec(model_type_of(name))
         if spec is None:
             return "no such architecture"
-        hub, expected = _golden_of(name)
+        hub, (expected, expected_task) = _golden_of(name)
         config = Config(config_of(name))
-        (key, *_) = spec.layouts["keras_hub"]["keras"]["classes"]
+        table = spec.layouts["keras_hub"]["keras"]
+        (key, *_) = table["classes"]
+        if expected_task:
+            name_of_task = MODELS[name]["task"]
+            key = next(one for one, task in table["tasks"].items() if task["class"] == name_of_task)
         cls = spec.classes[key]
         expansion = expand(spec, cls, config)
         written = write_keras_hub_config(spec, cls.name, config, "float32")
-        if not _is_config(written, expected):
+        task = write_keras_hub_task(spec, cls.name, config, "float32")
+        if not _is_config(written, expected) or not _is_config(task, expected_task):
             return "config"
         if not match_class(expansion, "keras-hub", hub).fits or not _are_equal(
             expansion, _source_of(name), hub
         ):
             return "tensors"
-        read = read_keras_hub_config(Config(expected))
+        read = read_keras_hub_config(Config(expected), expected_task or None)
         if read.model_type != spec.model_type or read.architectures != (cls.name,):
             return "model type"
         ours, back = dict(flat_fields(config_of(name))), dict(flat_fields(read.values))
@@ -141,7 +154,8 @@ def _observe(name: str) -> str:
 def _is_config(written: dict[str, Any], expected: dict[str, Any]) -> bool:
     """Whether a config has KerasHub's values, and every field that KerasHub would not fill in by itself."""
     ours, theirs = {*flat_fields(written)}, {*flat_fields(expected)}
-    missing = ((key.removeprefix("config."), value) for key, value in theirs - ours)
+    starts = re.compile(r"(config\.)?(backbone\.config\.)?")
+    missing = ((starts.sub("", key, count=1), value) for key, value in theirs - ours)
     return ours <= theirs and all(map(is_left_to_keras_hub, missing))
 
 
@@ -182,6 +196,10 @@ def _make_mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
     yield from _layers(raw)
     for path in _tables(section["keras"]["config"], ("keras_hub", "keras", "config")):
         yield from _config_mutants(raw, path)
+    for key, task in section["keras"].get("tasks", {}).items():
+        yield "dropped task", key, replace_value(raw, ("keras_hub", "keras", "tasks", key), None)
+        if "config" in task:
+            yield from _config_mutants(raw, ("keras_hub", "keras", "tasks", key, "config"))
 
 
 def _rule_mutants(raw: dict[str, Any], number: int, rule: dict[str, Any]) -> Iterator[Mutant]:
