@@ -61,8 +61,8 @@ from equipoise.fixtures.keras_hub_models import (
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "convert" / "layouts" / "golden" / "keras_hub"
 RESULTS = Path(__file__).with_name("results") / "mutations-keras-hub.json"
-UNTESTED_KEYS = ("keras", "refused", "wrong", "stored")
-"""Keys that other tests hold: refusals and ties, which the presets do not have; the table ``keras`` has mistakes of its own below."""
+UNTESTED_KEYS = ("keras", "refused", "wrong", "stored", "shared", "dtypes")
+"""Keys that other tests hold: refusals and ties, which the presets do not have, and dtypes; the table ``keras`` has mistakes of its own below."""
 
 
 def main() -> None:

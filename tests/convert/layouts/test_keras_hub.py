@@ -110,6 +110,7 @@ PICTURE_TOKENS = {"paligemma": [29] * 16, "blip-2": [28] * 5}
 TOKEN_FIELDS = {
     "blip-2": {"image_token_index": 28},
     "gemma4": {"image_token_id": 27, "audio_token_id": 26},
+    "gemma4+moe": {"image_token_id": 27},
 }
 """Fields that say which token stands for a picture, which KerasHub has in its preprocessors."""
 
@@ -133,8 +134,9 @@ def inputs_of(name: str) -> dict[str, Any]:
         inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
         types = {"token_type_ids": torch.zeros_like(tokens)} if name == "paligemma" else {}
         return {**inputs, **types, "pixel_values": picture}
-    if name == "gemma4":
-        return mixed_inputs()
+    if name in ("gemma4", "gemma4+moe"):
+        inputs = mixed_inputs()
+        return {key: one for key, one in inputs.items() if config["audio_config"] or "feat" not in key}
     if "image_size" in config:
         return {"pixel_values": torch.tensor(make_picture(config["image_size"]))}
     if name == "metaclip_2":
