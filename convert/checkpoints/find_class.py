@@ -177,8 +177,10 @@ class _ClassSearch:
         return tuple(one for one in layouts if one in known or may_hold_any_class(one))
 
     def _expansions(self, layout: str) -> Iterator[Expansion]:
-        """Yields the classes that a layout may have, the named ones first."""
+        """Yields the classes that a layout may have, the named ones first; a preset of KerasHub says which it is, whatever fits."""
         every = self.spec.classes_of(layout)
+        if layout == "keras-hub" and self.named:
+            every = list(self.named)
         for entry in sorted(every, key=lambda entry: entry not in self.named):
             if layout in entry.names or may_hold_any_class(layout):
                 yield expand(self.spec, entry, self.config)

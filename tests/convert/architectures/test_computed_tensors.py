@@ -43,6 +43,19 @@ def test_relative_distances_are_numbered_as_they_occur() -> None:
     ]
 
 
+def test_axial_angles_count_columns_then_rows() -> None:
+    """Of a square of 2 x 2, in steps of a half: each frequency twice, columns in the first half."""
+    base = 100.0
+    cosines, sines = (
+        compute_tensor(f"axial_rotary_{one}({base}, 0.5)", (4, 8), np.dtype("float32"))
+        for one in ("cosines", "sines")
+    )
+    column = [0.5, 0.5, 0.05, 0.05]
+    angles = [[0.0] * 8, [*column, *[0.0] * 4], [*[0.0] * 4, *column], [*column, *column]]
+    assert np.allclose(cosines, np.cos(angles), atol=1e-7)
+    assert np.allclose(sines, np.sin(angles), atol=1e-7)
+
+
 def test_rotary_frequencies_fall_from_one() -> None:
     table = compute_tensor("rotary_frequencies", (2,), np.dtype("float32"))
     np.testing.assert_allclose(table, [1, 0.01], rtol=1e-6)

@@ -23,7 +23,14 @@ from equipoise.convert.core.ops import (
     output_shapes,
     simplify,
 )
-from equipoise.convert.core.row_ops import AddRow, Copy, SubtractNothing, TakeFirst
+from equipoise.convert.core.row_ops import (
+    AddRow,
+    Copy,
+    SubtractNothing,
+    TakeFirst,
+    TakeTile,
+    Tile,
+)
 
 CUBE = np.arange(2 * 3 * 5).reshape(2, 3, 5)
 
@@ -63,6 +70,8 @@ CASES: list[tuple[Op, tuple[Any, ...]]] = [
     (SubtractNothing(5), (CUBE[0],)),
     (Copy(3), (CUBE,)),
     (TakeFirst(2), (CUBE, CUBE)),
+    (Tile(2, 5, 13), (CUBE,)),
+    (TakeTile(0, 2, 5), (np.concatenate([CUBE, CUBE, CUBE[:1]]),)),
 ]
 
 
@@ -103,11 +112,19 @@ def test_inverse_and_shapes(op: Op, arrays: tuple[Any, ...]) -> None:
         (SubtractNothing(3), ((4, 2),)),
         (Copy(2), ((2,), (2,))),
         (TakeFirst(2), ((2,), (3,))),
+        (Tile(0, 3, 2), ((3,),)),
+        (Tile(0, 2, 4), ((3,),)),
+        (TakeTile(1, 2, 4), ((4, 3),)),
     ],
 )
 def test_mismatches_are_refused(op: Op, shapes: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(ValueError, match="expected"):
         op.shapes(shapes)
+
+
+def test_rows_are_repeated_in_order() -> None:
+    (result,) = Tile(0, 2, 5).apply((np.array([[1], [2]]),))
+    assert result.ravel().tolist() == [1, 2, 1, 2, 1]
 
 
 def test_the_last_of_split_axes_varies_fastest() -> None:

@@ -166,7 +166,7 @@ def test_a_checkpoint_without_a_config_says_where_to_take_one(tmp_path: Path) ->
     _, flat, _ = make("t5", tmp_path / "source")
     few = ("token_embedder/embedding", "encoder/layers_0/pre_attention_layer_norm/scale")
     write_t5x(tmp_path / "checkpoint_7", {name: flat[name] for name in few})
-    with pytest.raises(ArchitectureError, match="or the config.json of the same model"):
+    with pytest.raises(ArchitectureError, match=r"config\.gin in the folder above"):
         convert(tmp_path / "checkpoint_7", tmp_path / "out", to="pytorch")
 
 
