@@ -39,6 +39,8 @@ _HEADS_IGNORED_ON_LOADING = frozenset((
 transformers 4.57.6 lists them as ``_keys_to_ignore_on_load_unexpected`` of its TensorFlow classes.
 """
 _MAX_PREFIXES_TRIED = 3
+TASK_PREFIX = "task/"
+"""What the names of the head in a KerasHub preset begin with; it is no model around another."""
 
 
 def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> ClassMatch:
@@ -180,7 +182,8 @@ class _ClassSearch:
         """Yields the classes that a layout may have, the named ones first; a preset of KerasHub says which it is, whatever fits."""
         every = self.spec.classes_of(layout)
         if layout == "keras-hub" and self.named:
-            every = list(self.named)
+            names = {entry.name for entry in self.named}
+            every = [entry for entry in every if entry.name in names and layout in entry.names]
         for entry in sorted(every, key=lambda entry: entry not in self.named):
             if layout in entry.names or may_hold_any_class(layout):
                 yield expand(self.spec, entry, self.config)
@@ -243,6 +246,7 @@ class _ClassSearch:
         counts = Counter(
             prefix
             for name in self.checkpoint.in_layout(layout)
+            if not name.startswith(TASK_PREFIX)
             for prefix in _starts(name, separator)
             if name.removeprefix(prefix) in known
         )

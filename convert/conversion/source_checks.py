@@ -9,6 +9,7 @@ from dataclasses import replace
 from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.architectures.spec import ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
+from equipoise.convert.checkpoints.find_class import TASK_PREFIX
 from equipoise.convert.checkpoints.matching import ClassMatch, MatchedCheckpoint, match_class
 from equipoise.convert.checkpoints.preset_files import read_task
 from equipoise.convert.conversion.coverage import CoverageLedger
@@ -182,7 +183,7 @@ def _check_names(source: MatchedCheckpoint, ledger: CoverageLedger) -> None:
 
 def _task_of_head(source: MatchedCheckpoint, stored: str) -> str | None:
     """Returns the task of KerasHub whose head has a tensor; None if it is in no head."""
-    if source.match.layout != "keras-hub" or not stored.startswith("task/"):
+    if source.match.layout != "keras-hub" or not stored.startswith(TASK_PREFIX):
         return None
     return str((read_task(source.checkpoint.folder) or {}).get("class_name"))
 
