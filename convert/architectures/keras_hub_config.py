@@ -20,11 +20,10 @@ An architecture file has the table ``[keras_hub.keras]``:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.keras_hub_fields import (
-    REGISTERED_PREFIX,
     Table,
     check_requirements,
     check_same,
@@ -37,15 +36,13 @@ from equipoise.convert.architectures.keras_hub_fields import (
     set_field,
     snake_case,
 )
-from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
-from equipoise.convert.architectures.spec_files import spec_names
-from equipoise.convert.core.errors import ArchitectureError
+from equipoise.convert.architectures.keras_hub_tables import (
+    key_of_class,
+    known_tables,
+    task_of_class,
+)
+from equipoise.convert.architectures.spec import ArchitectureSpec
 from equipoise.convert.core.framework_types import JsonValue
-
-
-def is_keras_hub_config(values: Mapping[str, JsonValue]) -> bool:
-    """Whether the values are those of a KerasHub preset."""
-    return str(values.get("registered_name", "")).startswith(REGISTERED_PREFIX)
 
 
 def read_keras_hub_config(config: Config, task: Mapping[str, JsonValue] | None = None) -> Config:
@@ -122,30 +119,11 @@ def _name_labels(values: dict[str, JsonValue]) -> None:
         values["label2id"] = {name: number for number, name in enumerate(names)}
 
 
-def unknown_backbone(config: Config) -> ArchitectureError:
-    """Returns the error for a preset of a class that no architecture file knows."""
-    known = [name for _, table in _known_tables() for name in table["classes"].values()]
-    return ArchitectureError(
-        f"a KerasHub preset of {config.values.get('class_name')}, which is not read",
-        file=config.file,
-        expected=", ".join(dict.fromkeys(known)),
-        hint="load it with keras_hub; some models have export_to_transformers()",
-    )
-
-
-def _known_tables() -> Iterator[tuple[ArchitectureSpec, Table]]:
-    """Yields the architectures that KerasHub has, with their tables."""
-    for model_type in spec_names():
-        spec = load_spec(model_type)
-        if spec is not None and (table := spec.layouts["keras_hub"].get("keras")):
-            yield spec, table
-
-
 def _spec_of_class(
     name: str, own: Mapping[str, JsonValue]
 ) -> tuple[ArchitectureSpec, Table] | None:
     """Returns the architecture of a class of KerasHub, which may have one class for several."""
-    for spec, table in _known_tables():
+    for spec, table in known_tables():
         is_named = name in (*table["classes"].values(), *table.get("also", ()))
         if is_named and ("when" not in table or evaluate_theirs(table["when"], own)):
             return spec, table
@@ -168,7 +146,7 @@ def write_keras_hub_config(
     """
     table = spec.layouts["keras_hub"]["keras"]
     names = table["classes"]
-    name = names.get(_key_of_class(spec, class_name), next(iter(names.values())))
+    name = names.get(key_of_class(spec, class_name), next(iter(names.values())))
     check_requirements(table, name, config.with_defaults(spec.defaults))
     fields = dict(make_fields(table["config"], field_lookup(spec, config), dtype))
     return describe_layer(table["module"], name, {**head_fields(name, dtype), **fields})
@@ -190,15 +168,3 @@ def write_keras_hub_task(
     backbone = write_keras_hub_config(spec, class_name, config, dtype)
     own = {"backbone": backbone, "preprocessor": None, "name": snake_case(name), **fields}
     return describe_layer(entry["module"], name, own)
-
-
-def task_of_class(spec: ArchitectureSpec, class_name: str) -> Table:
-    """Returns what an architecture says of the task that a class of PyTorch is in KerasHub; nothing if it is none."""
-    table = spec.layouts["keras_hub"].get("keras", {})
-    entry: Table = table.get("tasks", {}).get(_key_of_class(spec, class_name), {})
-    return entry
-
-
-def _key_of_class(spec: ArchitectureSpec, class_name: str) -> str:
-    keys = (key for key, entry in spec.classes.items() if entry.name == class_name)
-    return next(key for key in keys if "keras-hub" in spec.classes[key].names)

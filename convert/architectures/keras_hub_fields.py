@@ -15,11 +15,16 @@ from equipoise.convert.core.errors import ArchitectureError
 from equipoise.convert.core.framework_types import JsonValue
 
 REGISTERED_PREFIX = "keras_hub>"
+Table = Mapping[str, Any]
+"""A table of an architecture file."""
 _INVERSES = {ast.Mult: operator.floordiv, ast.Add: operator.sub, ast.Sub: operator.add}
 _NULL = "None"
 """The expression, or the last of several, for a field that is null where KerasHub's default is something else."""
-Table = Mapping[str, Any]
-"""A table of an architecture file."""
+
+
+def is_keras_hub_config(values: Mapping[str, JsonValue]) -> bool:
+    """Whether the values are those of a KerasHub preset."""
+    return str(values.get("registered_name", "")).startswith(REGISTERED_PREFIX)
 
 
 def snake_case(name: str) -> str:

@@ -26,6 +26,7 @@ from equipoise.convert.checkpoints.matching import (
     match_class,
 )
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, SpecError
+from equipoise.convert.files.file_names import TASK_PREFIX
 from equipoise.convert.layouts import layout_names, may_hold_any_class
 from equipoise.convert.research.marks import T5X_LAYOUTS
 from equipoise.convert.research.repository_config import is_gin
@@ -39,8 +40,6 @@ _HEADS_IGNORED_ON_LOADING = frozenset((
 transformers 4.57.6 lists them as ``_keys_to_ignore_on_load_unexpected`` of its TensorFlow classes.
 """
 _MAX_PREFIXES_TRIED = 3
-TASK_PREFIX = "task/"
-"""What the names of the head in a KerasHub preset begin with; it is no model around another."""
 
 
 def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> ClassMatch:

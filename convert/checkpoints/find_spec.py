@@ -7,10 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
-from equipoise.convert.architectures.keras_hub_config import (
-    is_keras_hub_config,
-    unknown_backbone,
-)
+from equipoise.convert.architectures.keras_hub_fields import is_keras_hub_config
+from equipoise.convert.architectures.keras_hub_tables import unknown_backbone
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, read_spec
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.checkpoints.checkpoint import Checkpoint

@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.architectures.config import Config
-from equipoise.convert.architectures.keras_hub_config import (
-    is_keras_hub_config,
-    read_keras_hub_config,
-    task_of_class,
-)
 from equipoise.convert.architectures.keras_hub_fields import (
     REGISTERED_PREFIX,
     describe_layer,
     field_lookup,
+    is_keras_hub_config,
     make_fields,
     snake_case,
 )
+from equipoise.convert.architectures.keras_hub_tables import task_of_class
 from equipoise.convert.architectures.spec import load_spec
 from equipoise.convert.checkpoints.companion_files import (
     MAX_COMPANION_BYTES,
@@ -29,6 +26,7 @@ from equipoise.convert.checkpoints.companion_files import (
 from equipoise.convert.core.framework_types import JsonValue
 from equipoise.convert.core.json_values import read_json
 from equipoise.convert.files.containment import reason_not_to_read
+from equipoise.convert.files.file_names import TASK_CONFIG
 
 ASSETS = "assets/tokenizer"
 _NAMES = {
@@ -46,7 +44,7 @@ _ARGUMENTS = {
 }
 """Name in a preset -> argument of KerasHub's class, which is null in a preset, as the file lies beside."""
 _TOKENIZER_CONFIG, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
-_TASK, _PREPROCESSOR = "task.json", "preprocessor.json"
+_PREPROCESSOR = "preprocessor.json"
 
 
 def is_preset(folder: Path) -> bool:
@@ -57,16 +55,14 @@ def is_preset(folder: Path) -> bool:
     return is_keras_hub_config(Config.read(path).values)
 
 
-def read_task(folder: Path) -> Mapping[str, JsonValue] | None:
-    """Returns ``task.json`` of a preset; None if it has none."""
-    path = folder / _TASK
-    return read_json(path) if _is_readable(path, folder) else None
+def files_from_preset(folder: Path, model_type: str) -> tuple[dict[str, Path], dict[str, str]]:
+    """Returns what a folder of transformers has of a preset's tokenizer: files to copy by name, and texts to write.
 
-
-def files_from_preset(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """Returns what a folder of transformers has of a preset's tokenizer: files to copy by name, and texts to write."""
-    config = read_keras_hub_config(Config.read(folder / "config.json"))
-    names = {**_NAMES, **_assets(_tokenizer_table(config.model_type or ""))}
+    Args:
+        folder: The preset.
+        model_type: The architecture, whose file names KerasHub's class of the tokenizer.
+    """
+    names = {**_NAMES, **_assets(_tokenizer_table(model_type))}
     files = {
         name: path
         for asset, name in names.items()
@@ -127,7 +123,7 @@ def with_preprocessor(
         tokenizer = read_json(files[_TOKENIZER_CONFIG])
     else:
         tokenizer = json.loads(texts.get(_TOKENIZER_CONFIG, "{}"))
-    if spec is None or config is None or not table or _TASK not in texts or not tokenizer:
+    if spec is None or config is None or not table or TASK_CONFIG not in texts or not tokenizer:
         return texts
     own = {
         "name": snake_case(table["class"]),
@@ -136,9 +132,9 @@ def with_preprocessor(
         **dict(make_fields(table.get("config", {}), field_lookup(spec, config))),
     }
     preprocessor = describe_layer(table["module"], table["class"], own)
-    task = json.loads(texts[_TASK])
+    task = json.loads(texts[TASK_CONFIG])
     task["config"]["preprocessor"] = preprocessor
-    made = {_TASK: task, _PREPROCESSOR: preprocessor}
+    made = {TASK_CONFIG: task, _PREPROCESSOR: preprocessor}
     return {**texts, **{name: json.dumps(value, indent=4) + "\n" for name, value in made.items()}}
 
 

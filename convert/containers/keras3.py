@@ -22,12 +22,7 @@ from equipoise.convert.containers._hdf5.datasets import (
     open_object,
     translate_read_errors,
 )
-from equipoise.convert.containers._hdf5.keras3_writer import (
-    TASK_FILE,
-    TASK_PREFIX,
-    WEIGHTS_NAME,
-    Writer,
-)
+from equipoise.convert.containers._hdf5.keras3_writer import WEIGHTS_NAME, Writer
 from equipoise.convert.containers._shared.checks import check_name
 from equipoise.convert.containers._shared.zip_reader import read_zip
 from equipoise.convert.containers.base import Container
@@ -35,6 +30,7 @@ from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.json_values import is_plain_file_name, read_json
 from equipoise.convert.core.tensor import Extent, TensorRef
 from equipoise.convert.files.containment import check_readable
+from equipoise.convert.files.file_names import TASK_PREFIX, TASK_WEIGHTS
 
 __all__ = ["CAN_SHARE_TENSORS", "SUFFIXES", "WRITABLE_DTYPES", "Writer", "read", "sniff"]
 
@@ -111,7 +107,7 @@ def _container(path: Path, variant: str, files: dict[Path, Extent | None]) -> Co
         here = list(_datasets(file, span))
         check_no_overlap(here, file)
         for one in here:
-            name = f"{TASK_PREFIX}{one.path}" if file.name == TASK_FILE else one.path
+            name = f"{TASK_PREFIX}{one.path}" if file.name == TASK_WEIGHTS else one.path
             if check_name(name, file) in found:
                 raise ContainerError("a variable is in two shards", file=file, tensor=one.path)
             found[name] = one

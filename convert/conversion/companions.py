@@ -79,7 +79,7 @@ def _companion_contents(plan: Plan) -> tuple[dict[str, Path], dict[str, str]]:
             files, {**texts, **own}, *plan.architecture, plan.checkpoint.config
         )
     if is_preset(folder):
-        return files_from_preset(folder)
+        return files_from_preset(folder, plan.architecture[0] if plan.architecture else "")
     files = {path.name: path for path in companion_files(folder)}
     if plan.route[0] == "google" and plan.architecture is not None:
         renamed = names_for_transformers(plan.architecture[0], files)

@@ -9,13 +9,13 @@ from dataclasses import replace
 from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.architectures.spec import ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.find_class import TASK_PREFIX
 from equipoise.convert.checkpoints.matching import ClassMatch, MatchedCheckpoint, match_class
-from equipoise.convert.checkpoints.preset_files import read_task
 from equipoise.convert.conversion.coverage import CoverageLedger
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.tensor import TensorRef, is_floating
+from equipoise.convert.files.file_names import TASK_PREFIX
+from equipoise.convert.folders.keras_task import read_task
 from equipoise.convert.folders.quantization import dequantization_advice
 from equipoise.convert.folders.weight_files import shard_count
 from equipoise.convert.layouts import COMPLETE_LAYOUTS, may_hold_any_class

@@ -1,4 +1,4 @@
-"""Sorts names of files by the numbers in them."""
+"""Names of files: sorts them by the numbers in them, and says those of a preset's head."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import re
 
 _NUMBER = re.compile(r"\d+")
 _MAX_DIGITS = 18
+
+TASK_CONFIG, TASK_WEIGHTS = "task.json", "task.weights.h5"
+"""Files of a KerasHub preset that is a task: its config, and the weights of its head."""
+TASK_PREFIX = "task/"
+"""What stands before the names of a head's variables: both files of weights may use one name."""
 
 
 def by_number(name: str) -> tuple[tuple[int, ...], str]:

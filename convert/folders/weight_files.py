@@ -9,6 +9,7 @@ from pathlib import Path
 
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.files.containment import check_readable
+from equipoise.convert.files.file_names import TASK_CONFIG, TASK_WEIGHTS
 from equipoise.convert.folders.found_files import WeightFiles, several_weights
 from equipoise.convert.folders.shard_index import without_index_ending
 from equipoise.convert.folders.training_states import (
@@ -298,8 +299,8 @@ def _find_keras_weights(folder: Path) -> WeightFiles | None:
     """Finds the weights of a KerasHub preset, those of its head too, or of a model that Keras saved in a folder."""
     names = (name for name in KERAS_WEIGHTS if os.path.lexists(folder / name))
     name = next(names, None)
-    has_head = all(os.path.lexists(folder / one) for one in ("task.json", "task.weights.h5"))
-    files = (folder / str(name), *([folder / "task.weights.h5"] if has_head else []))
+    has_head = all(os.path.lexists(folder / one) for one in (TASK_CONFIG, TASK_WEIGHTS))
+    files = (folder / str(name), *([folder / TASK_WEIGHTS] if has_head else []))
     return WeightFiles(files, is_standard=False) if name else None
 
 

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
-from equipoise.convert.architectures.keras_hub_config import (
-    is_keras_hub_config,
-    read_keras_hub_config,
-)
+from equipoise.convert.architectures.keras_hub_config import read_keras_hub_config
+from equipoise.convert.architectures.keras_hub_fields import is_keras_hub_config
 from equipoise.convert.architectures.spec_files import spec_names
-from equipoise.convert.checkpoints.preset_files import read_task
 from equipoise.convert.files.containment import check_readable
+from equipoise.convert.folders.keras_task import read_task
 from equipoise.convert.folders.training_states import is_t5x_step
 from equipoise.convert.research.marks import type_of_file
 from equipoise.convert.research.repository_config import GIN_SUFFIX, read_gin

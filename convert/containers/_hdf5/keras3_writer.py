@@ -22,10 +22,9 @@ from equipoise.convert.containers._shared.zip_writer import (
 )
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import Extent, TensorHeader
+from equipoise.convert.files.file_names import TASK_PREFIX, TASK_WEIGHTS
 
 WEIGHTS_NAME = "model.weights.h5"
-TASK_FILE, TASK_PREFIX = "task.weights.h5", "task/"
-"""The file of a preset's head, and what stands before the names of its variables, since both files may use one name."""
 TEXT_NAMES = ("metadata.json", "config.json")
 """What an archive holds before the weights."""
 
@@ -139,7 +138,7 @@ def _create_datasets(
     file.create_group("vars")
     slots = []
     for header in headers:
-        inner = header.name.removeprefix(TASK_PREFIX) if path.name == TASK_FILE else header.name
+        inner = header.name.removeprefix(TASK_PREFIX) if path.name == TASK_WEIGHTS else header.name
         offset = create_dataset(file, inner, header, parents)
         if header.dtype.name == "bfloat16":
             file[header.name].attrs["dtype"] = "bfloat16"
