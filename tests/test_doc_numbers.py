@@ -18,9 +18,12 @@ from typing import Any
 
 import pytest
 from call_data import all_calls, task_of
+from safetensors.numpy import load_file
 
 from equipoise.convert.architectures.spec import load_spec
 from equipoise.convert.architectures.spec_files import spec_names
+from equipoise.fixtures.keras_hub_models import MODELS as HUB_MODELS
+from equipoise.fixtures.keras_hub_models import model_type_of
 from equipoise.validators.core.tolerance import DEFAULTS
 from equipoise.validators.tasks.base import task_names
 
@@ -68,6 +71,21 @@ def hub_types() -> tuple[str]:
     """Returns the number of model types that have KerasHub's names."""
     specs = filter(None, map(load_spec, spec_names()))
     return (str(sum(bool(spec.layouts["keras_hub"]) for spec in specs)),)
+
+
+def hub_heads() -> tuple[str]:
+    """Returns the number of classes with a head that are tasks of KerasHub."""
+    specs = filter(None, map(load_spec, spec_names()))
+    tables = (spec.layouts["keras_hub"].get("keras", {}) for spec in specs)
+    return (str(sum(len(table.get("tasks", ())) for table in tables)),)
+
+
+def hub_outputs() -> tuple[str, str]:
+    """Returns of how many model types and heads the outputs are compared."""
+    path = ROOT / "tests" / "convert" / "layouts" / "golden" / "keras_hub" / "outputs.safetensors"
+    names = {name: "task" in HUB_MODELS[name] for name in load_file(path)}
+    types = {model_type_of(name) for name, is_head in names.items() if not is_head}
+    return str(len(types)), str(sum(names.values()))
 
 
 def hub_mutations() -> tuple[str, str]:
@@ -184,6 +202,8 @@ FIGURES: list[tuple[str, str, Callable[[], tuple[str, ...]]]] = [
     ("CHANGELOG.md", rf"\[{NUMBER} model types\]\(docs/keras-hub.md\)", hub_types),
     ("docs/what-it-reads.md", rf"\[{NUMBER} model types\]\(keras-hub.md\)", hub_types),
     ("docs/graph.md", rf"bit for bit for {NUMBER} model types", hub_types),
+    ("docs/graph.md", rf"and {NUMBER} of their heads", hub_heads),
+    ("docs/graph.md", rf"of scale for {NUMBER} types and {NUMBER} of the heads", hub_outputs),
     ("docs/keras-hub.md", rf"these {NUMBER} are known here", hub_types),
     ("docs/keras-hub.md", rf"{NUMBER} of {NUMBER} are noticed", hub_mutations),
     (
