@@ -243,15 +243,18 @@ def _layers(raw: dict[str, Any]) -> Iterator[Mutant]:
                 yield "off by one", path, values
 
 
-def _tables(table: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yields the places of a table of fields and of those nested in it."""
+def _tables(table: dict[str, Any], path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Yields the places of a table of fields and of those nested in it, each of several in one place."""
     yield path
     for field, entry in table.items():
-        if isinstance(entry, dict):
-            yield from _tables(entry["config"], (*path, field, "config"))
+        several = enumerate(entry) if isinstance(entry, list) else [(None, entry)]
+        for number, one in several:
+            if isinstance(one, dict):
+                place = (field,) if number is None else (field, number)
+                yield from _tables(one["config"], (*path, *place, "config"))
 
 
-def _config_mutants(raw: dict[str, Any], path: tuple[str, ...]) -> Iterator[Mutant]:
+def _config_mutants(raw: dict[str, Any], path: tuple[Any, ...]) -> Iterator[Mutant]:
     table: Any = raw
     for part in path:
         table = table[part]

@@ -9,7 +9,7 @@ An architecture file has the table ``[keras_hub.keras]``:
     config = { num_layers = "num_hidden_layers" }          KerasHub's field -> an expression over ours, "None" for null; or several by preference; or a
                                                            layer of its own: { class = ..., module = ..., config = { ... } }, plain = true if Keras
                                                            does not know its class, bare = true if it has its own fields alone,
-                                                           when = ... if there is none where that fails
+                                                           when = ... if there is none where that fails; or several, of which the first holds
     read = { image_size = "image_shape[0]" }               our field -> an expression over KerasHub's config, where it does not follow
     requires = { hidden_act = "gelu" }                     what KerasHub computes whatever a config says
     absent = ["rope_scaling"]                              what KerasHub's class cannot do

@@ -82,15 +82,17 @@ def make_fields(
 ) -> Iterator[tuple[str, JsonValue]]:
     """Yields KerasHub's fields; one that the config lacks has KerasHub's default."""
     for field, entry in table.items():
-        if isinstance(entry, Mapping):
-            yield field, _nested_layer(entry, lookup, dtype)
+        if layers := _layers_of(entry):
+            yield field, _nested_layer(layers, lookup, dtype)
         elif (value := _value(entry, lookup)) is not None or _NULL in (entry, entry[-1]):
             yield field, value
 
 
-def _nested_layer(entry: Table, lookup: expressions.Lookup, dtype: str) -> JsonValue:
-    """Returns a layer that is a field of another; null where its condition fails."""
-    if "when" in entry and not expressions.evaluate(entry["when"], lookup):
+def _nested_layer(layers: list[Table], lookup: expressions.Lookup, dtype: str) -> JsonValue:
+    """Returns a layer that is a field of another, the first whose condition holds; null where there is none."""
+    holding = (one for one in layers if expressions.evaluate(one.get("when", "True"), lookup))
+    entry = next(holding, None)
+    if entry is None:
         return None
     name, is_plain = entry["class"], entry.get("plain", False)
     heads = {} if is_plain or entry.get("bare") else head_fields(name, dtype)
@@ -143,11 +145,28 @@ def invert_fields(table: Table, own: Mapping[str, JsonValue]) -> Iterator[tuple[
         value = own.get(field)
         if value is None:
             continue
-        if isinstance(entry, Mapping):
-            inner = value.get("config") if isinstance(value, Mapping) else None
-            yield from invert_fields(entry["config"], inner if isinstance(inner, dict) else {})
+        if layers := _layers_of(entry):
+            yield from _invert_layer(layers, value if isinstance(value, Mapping) else {})
         elif (found := _inverse(entry if isinstance(entry, str) else entry[0], value)) is not None:
             yield found
+
+
+def _layers_of(entry: object) -> list[Table]:
+    """Returns the layers that a field may have; none for a plain field."""
+    if isinstance(entry, Mapping):
+        return [entry]
+    return [one for one in entry if isinstance(one, Mapping)] if isinstance(entry, list) else []
+
+
+def _invert_layer(
+    layers: list[Table], value: Mapping[str, JsonValue]
+) -> Iterator[tuple[str, JsonValue]]:
+    """Yields our fields that follow from a layer; the first is meant where a preset has another class."""
+    named = (one for one in layers if one["class"] == value.get("class_name"))
+    inner = value.get("config")
+    yield from invert_fields(
+        next(named, layers[0])["config"], inner if isinstance(inner, dict) else {}
+    )
 
 
 def _inverse(text: str, value: JsonValue) -> tuple[str, JsonValue] | None:

@@ -14,10 +14,11 @@ from equipoise.fixtures.keras_hub_models import MODELS, TOKENS, config_of
 from equipoise.fixtures.make_keras_hub_goldens import make_mixed_input
 
 GOLDEN = Path(__file__).parent / "golden" / "keras_hub"
-PICTURE_TOKENS = {"paligemma": [29] * 16, "blip-2": [28] * 5}
+PICTURE_TOKENS = {"paligemma": [29] * 16, "blip-2": [28] * 5, "blip-2+t5": [28] * 5}
 """What stands in transformers for the picture that KerasHub puts before a text."""
 TOKEN_FIELDS = {
     "blip-2": {"image_token_index": 28},
+    "blip-2+t5": {"image_token_index": 28},
     "gemma4": {"image_token_id": 27, "audio_token_id": 26},
     "gemma4+moe": {"image_token_id": 27},
 }
@@ -42,6 +43,8 @@ def inputs_of(name: str) -> dict[str, Any]:
         picture = torch.tensor(make_picture(config["vision_config"]["image_size"]))
         inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
         types = {"token_type_ids": torch.zeros_like(tokens)} if name == "paligemma" else {}
+        if name == "blip-2+t5":
+            types = {"decoder_input_ids": torch.tensor(TOKENS[:1])}
         return {**inputs, **types, "pixel_values": picture}
     if name in ("gemma4", "gemma4+moe"):
         inputs = mixed_inputs()
@@ -84,16 +87,19 @@ def test_pytorch_computes_what_keras_hub_computes(name: str, tmp_path: Path) -> 
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     manifest = convert(GOLDEN / name, tmp_path / "back", to="pytorch")
-    named = "task" in MODELS[name] or name == "blip-2"
+    is_blip = name.startswith("blip-2")
+    named = "task" in MODELS[name] or is_blip
     cls = getattr(transformers, MODELS[name]["class"]) if named else transformers.AutoModel
     load = cls.from_pretrained
     pad = {"pad_token_id": 0} if name == "smollm3" else {}
     plain = {"attn_implementation": "eager", "experts_implementation": "eager"}
     model = load(tmp_path / "back", **plain, **pad, **TOKEN_FIELDS.get(name, {})).eval()
     with torch.no_grad():
-        outputs = model(**inputs_of(name), output_hidden_states=name == "blip-2")
-    if name == "blip-2":
-        outputs = {"last_hidden_state": outputs.language_model_outputs.hidden_states[-1]}
+        outputs = model(**inputs_of(name), output_hidden_states=is_blip)
+    if is_blip:
+        text = outputs.language_model_outputs
+        hidden = text.hidden_states if name == "blip-2" else text.decoder_hidden_states
+        outputs = {"last_hidden_state": hidden[-1]}
     kinds = ("last_hidden_state", "logits_per_image", "logits")
     found = next(outputs[kind] for kind in kinds if kind in outputs).numpy()
     expected = load_file(GOLDEN / "outputs.safetensors")[name].reshape(found.shape)
