@@ -44,6 +44,9 @@ from equipoise.convert.architectures.keras_hub_tables import (
 from equipoise.convert.architectures.spec import ArchitectureSpec
 from equipoise.convert.core.framework_types import JsonValue
 
+_MAX_LABELS = 1_000_000
+"""A head with more labels is none: their names are made."""
+
 
 def read_keras_hub_config(config: Config, task: Mapping[str, JsonValue] | None = None) -> Config:
     """Returns the config of a preset with the fields of transformers; as it is if no architecture file knows the class.
@@ -111,9 +114,10 @@ def _read_fields(
 
 
 def _name_labels(values: dict[str, JsonValue]) -> None:
-    """Replaces a number of labels by names, as transformers stores them."""
-    count = values.pop("num_labels", None)
-    if isinstance(count, int):
+    """Replaces a number of labels by names, as transformers stores them; one that is no such number stays, and fits no tensor."""
+    count = values.get("num_labels")
+    if type(count) is int and 0 < count <= _MAX_LABELS:
+        del values["num_labels"]
         names = [f"LABEL_{number}" for number in range(count)]
         values["id2label"] = {str(number): name for number, name in enumerate(names)}
         values["label2id"] = {name: number for number, name in enumerate(names)}

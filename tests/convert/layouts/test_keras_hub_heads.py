@@ -147,3 +147,40 @@ def test_the_detector_of_a_video_model_is_found_by_its_name(tmp_path: Path) -> N
         open_checkpoint(folder).tensors for folder in (tmp_path / "preset", GOLDEN / "sam3")
     )
     assert found.keys() == golden.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "is not an object"),
+        ('{"class_name": ["x"], "config": {}}', "no class of transformers here has the head"),
+        ('{"class_name": "BertTextClassifier", "config": {"num_classes": -1}}', "is not a size"),
+        ('{"class_name": "BertTextClassifier", "config": {"num_classes": true}}', "is not a size"),
+    ],
+)
+def test_a_task_that_is_none_is_bad_input(
+    text: str, message: str, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    preset = Path(shutil.copytree(GOLDEN / "bert+classifier", tmp_path / "preset"))
+    (preset / "task.json").write_text(text)
+    outcome = cli("convert", preset, tmp_path / "out", "--to", "pytorch")
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not os.path.lexists(tmp_path / "out")
+
+
+def test_a_number_of_labels_that_no_head_has_is_corrected(tmp_path: Path) -> None:
+    preset = preset_with("bert+classifier", "BertTextClassifier", tmp_path, num_classes=10**12)
+    manifest = convert(preset, tmp_path / "out", to="pytorch")
+    assert "the classifier has 5 rows" in str(manifest.values["notes"])
+
+
+def test_a_head_beside_shards_is_read(tmp_path: Path) -> None:
+    preset = Path(shutil.copytree(GOLDEN / "bert+classifier", tmp_path / "preset"))
+    shutil.move(preset / "model.weights.h5", preset / "model_00000.weights.h5")
+    listed = {"weight_map": {"/layers/dense/vars": "model_00000.weights.h5"}}
+    (preset / "model.weights.json").write_text(json.dumps(listed))
+    checkpoint = open_checkpoint(preset)
+    assert "task/layers/dense/vars/0" in checkpoint.tensors
+    assert "layers/dense/vars/0" in checkpoint.tensors
