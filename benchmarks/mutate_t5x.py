@@ -42,12 +42,23 @@ from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.core.ops import apply_all
 from equipoise.convert.layouts import layout_module
 from equipoise.convert.research import marks
+from equipoise.convert.research.repository_config import translate
 from equipoise.fixtures.t5x_trees import CASES, settings_of, tree_of
 
 RESULTS = Path(__file__).with_name("results") / "mutations-t5x.json"
 LAYOUTS = ("t5x", "t5x-scanned")
 OTHER_TESTS = ("classes", "refused", "unproven")
 """Keys that other tests hold: test_t5x.py's refusals, tests/convert/test_graph_page.py; ``classes`` lists classes of equal names."""
+_GIN_CLASS = {
+    "T5Config": {
+        "num_encoder_layers": 11, "num_decoder_layers": 12, "num_heads": 13, "head_dim": 14, "mlp_dim": 15, "dropout_rate": 0.3,
+        "mlp_activations": ["silu", "linear"],
+    }
+}  # fmt: skip
+_GIN_MACROS = {
+    "NUM_ENCODER_LAYERS": 11, "NUM_DECODER_LAYERS": 12, "NUM_HEADS": 13, "HEAD_DIM": 14, "MLP_DIM": 15, "DROPOUT_RATE": 0.3,
+    "MlpBlock": {"activations": ["silu"]}, "RelativePositionBiases": {"num_buckets": 9, "max_distance": 77},
+}  # fmt: skip
 MODEL_TYPES = {"switch": "switch_transformers"}
 """Case -> its model type, where its name does not begin with it."""
 
@@ -119,9 +130,21 @@ def _observe(case: str) -> Any:
             match.fits,
             all(_is_right(rule, state, tree) for rule in view.rules),
             frozenset(view.shared),
+            _config_read(spec, tree, layout),
         )
     except (EquipoiseError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         return type(error).__name__
+
+
+def _config_read(spec: Any, tree: dict[str, Any], layout: str) -> str:
+    """Returns what is read of a tree and of gin files with T5X's own class, with macros, and with neither."""
+    shapes = {name: value.shape for name, value in tree.items()}
+    bare = {name: shape for name, shape in shapes.items() if "relpos_bias" not in name}
+    gins = ((_GIN_CLASS, shapes), (_GIN_MACROS, bare), ({}, {}))
+    found = (
+        translate(Config(dict(gin), Path("config.gin")), spec, sizes, layout) for gin, sizes in gins
+    )
+    return json.dumps([dict(sorted(one.edits.items())) for one in found])
 
 
 def _is_right(rule: Any, state: dict[str, Any], tree: dict[str, Any]) -> bool:
