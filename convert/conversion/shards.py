@@ -34,21 +34,7 @@ def split_shards(
     limit: int,
 ) -> tuple[Shard, ...]:
     """Distributes steps over files of at most ``limit`` bytes; a larger step gets its own file."""
-    shards = []
-    for start, filename in target_format.further_files.items():
-        found = [step for step in steps if step.targets[0].name.startswith(start)]
-        steps = [step for step in steps if step not in found]
-        shards += [Shard(filename, tuple(found), ())] if found else []
-    return (*_split_by_size(steps, aliases, target_format, view, limit), *shards)
-
-
-def _split_by_size(
-    steps: Sequence[Step],
-    aliases: Sequence[TensorHeader],
-    target_format: Format,
-    view: LayoutView | None,
-    limit: int,
-) -> tuple[Shard, ...]:
+    steps, further = _take_further_files(steps, target_format)
     groups: list[list[Step]] = [[]]
     size = 0
     for step in steps:
@@ -60,13 +46,26 @@ def _split_by_size(
         size += nbytes
     if len(groups) == 1:
         variant = "keras" if target_format.container == "keras_hdf5" else ""
-        return (Shard(target_format.filename, tuple(steps), tuple(aliases), variant),)
+        return (Shard(target_format.filename, tuple(steps), tuple(aliases), variant), *further)
     stem, _, suffix = target_format.filename.rpartition(".")
     names = [f"{stem}-{i + 1:05d}-of-{len(groups):05d}.{suffix}" for i in range(len(groups))]
-    return tuple(
+    shards = (
         _make_shard(name, group, aliases, target_format, view)
         for name, group in zip(names, groups, strict=True)
     )
+    return (*shards, *further)
+
+
+def _take_further_files(
+    steps: Sequence[Step], target_format: Format
+) -> tuple[list[Step], list[Shard]]:
+    """Returns the steps of the format's first file, and its other files: by what the names of their tensors begin with."""
+    rest, shards = list(steps), []
+    for start, filename in target_format.further_files.items():
+        found = [step for step in rest if step.targets[0].name.startswith(start)]
+        rest = [step for step in rest if not step.targets[0].name.startswith(start)]
+        shards += [Shard(filename, tuple(found), ())] if found else []
+    return rest, shards
 
 
 def _make_shard(
