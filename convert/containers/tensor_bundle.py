@@ -1,7 +1,7 @@
 """TensorFlow checkpoints (version 2, "tensor bundle"): ``.index`` next to ``.data-00000-of-00001``.
 
-The CRCs of the index and its blocks are checked when they are read, as are lengths, offsets and overlaps; the CRC-32C of a
-tensor is written for TensorFlow, which checks it, and not checked here, where tensors are read in parts. Tensors have the names of the variables: in an object-based checkpoint they are read from its object graph, and
+The CRCs of the index and its blocks are checked when they are read, as are lengths, offsets and overlaps; that of a tensor is checked when
+it is read whole. Tensors have the names of the variables: in an object-based checkpoint they are read from its object graph, and
 ``metadata["key:<name>"]`` keeps the key.
 """
 

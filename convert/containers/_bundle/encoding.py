@@ -26,13 +26,8 @@ def encode_header(shards: int) -> bytes:
     return _integer(1, shards) + _message(3, _integer(1, 1))
 
 
-def encode_entry(entry: BundleEntry, crc: int) -> bytes:
-    """Returns the entry of a tensor that is stored whole.
-
-    Args:
-        entry: Its place.
-        crc: The masked CRC-32C of its bytes.
-    """
+def encode_entry(entry: BundleEntry) -> bytes:
+    """Returns the entry of a tensor that is stored whole."""
     axes = b"".join(_message(2, _integer(1, size)) for size in entry.shape)
     numbers = (_integer(3, entry.shard), _integer(4, entry.offset), _integer(5, entry.size))
     return b"".join(
@@ -41,7 +36,7 @@ def encode_entry(entry: BundleEntry, crc: int) -> bytes:
             _message(2, axes),
             *numbers,
             varint(6 << 3 | _FIXED32),
-            crc.to_bytes(4, "little"),
+            (entry.crc or 0).to_bytes(4, "little"),
         )
     )
 

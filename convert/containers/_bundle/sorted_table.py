@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from equipoise.convert.containers._bundle.checksum import masked_crc32c
 from equipoise.convert.containers._bundle.snappy import decompress
 from equipoise.convert.containers._shared.protobuf import read_varint
 from equipoise.convert.core.errors import ContainerError
+from equipoise.convert.core.hashing import masked_crc32c
 
 TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 FOOTER_BYTES = 48

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from equipoise.convert.containers._bundle.checksum import masked_crc32c
 from equipoise.convert.containers._bundle.encoding import varint
 from equipoise.convert.containers._bundle.sorted_table import FOOTER_BYTES, TABLE_MAGIC
+from equipoise.convert.core.hashing import masked_crc32c
 
 _BLOCK_BYTES = 1 << 18
 """Size from which on a block is finished; TensorFlow's own."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
-from equipoise.convert.containers._bundle.checksum import PassingChecksum
 from equipoise.convert.containers._bundle.encoding import encode_entry, encode_header
 from equipoise.convert.containers._bundle.entries import (
     DTYPE_NAMES,
@@ -20,6 +19,7 @@ from equipoise.convert.containers._shared.checks import check_headers
 from equipoise.convert.containers._shared.slot_file import Slot, SlotFile, create_file, write_all
 from equipoise.convert.containers._shared.writer_context import WriterContext
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
+from equipoise.convert.core.hashing import PassingChecksum
 from equipoise.convert.core.tensor import DTYPES, TensorHeader
 
 WRITABLE_DTYPES = frozenset(DTYPES) & frozenset(DTYPE_NAMES.values()) - {*NON_NUMERIC_DTYPES}
@@ -95,7 +95,7 @@ class Writer(WriterContext):
         self._file.close()
         entries = {
             header.name.encode(): encode_entry(
-                BundleEntry(header.dtype.name, header.shape, 0, offset, header.nbytes, ()), crc
+                BundleEntry(header.dtype.name, header.shape, 0, offset, header.nbytes, (), crc)
             )
             for header, offset, crc in zip(
                 self._headers, self._offsets, self._checksums, strict=False

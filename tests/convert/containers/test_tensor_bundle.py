@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from equipoise.convert.containers import tensor_bundle
-from equipoise.convert.containers._bundle.checksum import masked_crc32c
 from equipoise.convert.containers._bundle.entries import parse_entry, slice_key
 from equipoise.convert.containers._bundle.non_weights import (
     non_weight_reason,
@@ -19,6 +18,7 @@ from equipoise.convert.containers._bundle.non_weights import (
 from equipoise.convert.containers._bundle.snappy import decompress
 from equipoise.convert.containers._bundle.sorted_table import SortedTable
 from equipoise.convert.core.errors import CheckpointError, ContainerError
+from equipoise.convert.core.hashing import masked_crc32c
 from equipoise.convert.core.tensor import DTYPES, TensorHeader, array_blocks
 from equipoise.fixtures.bundles import (
     HEADER,
@@ -66,6 +66,24 @@ def test_writes_what_tensorflow_writes(tmp_path: Path) -> None:
         assert (tmp_path / file).read_bytes() == (GOLDEN / file).read_bytes()
     state = (tmp_path / "checkpoint").read_text()
     assert state.splitlines()[0] == 'model_checkpoint_path: "tf1_adam.ckpt"'
+
+
+@pytest.mark.parametrize("golden", ["tf1_adam.ckpt", "partitioned.ckpt", "keras.ckpt"])
+def test_a_flipped_bit_is_found(golden: str, tmp_path: Path) -> None:
+    """TensorFlow stores the checksum of every tensor, and of every slice."""
+    for path in GOLDEN.glob(f"{golden}.*"):
+        shutil.copy(path, tmp_path)
+    found = tensor_bundle.read(tmp_path / f"{golden}.index")
+    (data,) = tmp_path.glob("*.data-*")
+    raw = bytearray(data.read_bytes())
+    name, ref = max(found.tensors.items(), key=lambda item: item[1].nbytes)
+    at = raw.index(ref.read().tobytes()[:8])
+    raw[at + 5] ^= 1
+    data.write_bytes(raw)
+    for read in (ref.read, lambda: list(ref.blocks())):
+        with pytest.raises(ContainerError, match="do not match their checksum") as caught:
+            read()
+        assert caught.value.tensor == name
 
 
 @pytest.mark.slow
