@@ -218,7 +218,7 @@ def report_command(results: tuple[Path, ...], page: Path | None, json_file: Path
     if page is not None:
         _validation.write_report(page, to_html(read_rows(results), page.absolute()))
     if json_file is not None:
-        text = json.dumps(read_results(results), indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(read_results(results), indent=1) + "\n"
         _validation.write_report(json_file, text)
     return _run.EXIT_OK
 

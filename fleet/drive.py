@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -61,12 +62,13 @@ def run_fleet(fleet: Fleet, tell: Callable[[dict[str, Any], int, int], None]) ->
     done = store.done_keys()
     left = [job for job in jobs if job.key not in done]
     with Claims(store.folder / "claims") as claims:
-        ended = executor.run(
+        running = executor.run(
             _claimed(left, store, claims), fleet.settings, fleet.workers, fleet.resources
         )
-        for number, result in enumerate(ended, 1):
-            claims.give_up(result["key"])
-            tell(result, number, len(left))
+        with closing(running) as ended:
+            for number, result in enumerate(ended, 1):
+                claims.give_up(result["key"])
+                tell(result, number, len(left))
     own = {job.key for job in jobs}
     found = [one["status"] for one in store.summaries() if one["key"] in own]
     return {status: found.count(status) for status in STATUSES}

@@ -34,14 +34,15 @@ class Job:
     """One run of a command on one source.
 
     Attributes:
-        command: ``convert``, ``validate`` or ``export``.
+        command: ``convert``, ``validate`` or ``export``, or a command of another worker
+            (see :class:`equipoise.fleet.running.job_runner.RunSettings`).
         source: A path, or an id of the Hub.
         arguments: The other arguments of the command line.
         identity: What the source holds: a digest of the names, sizes and times of its files, or a commit of the Hub.
         software: The versions of the distributions that decide the result.
     """
 
-    command: Command
+    command: str
     source: str
     arguments: tuple[str, ...] = ()
     identity: str = ""
@@ -51,7 +52,7 @@ class Job:
     def key(self) -> str:
         """The job's key: 32 hexadecimal digits of the SHA-256 of everything above."""
         text = json.dumps(self.as_dict(), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS]
 
     @property
     def name(self) -> str:
