@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from equipoise.cli._workers import WarmPools
+from equipoise.cli._worker_options import WarmPools
 from equipoise.fleet.running.worker_loop import Tell, serve
 
 

@@ -11,13 +11,13 @@ import click
 
 from equipoise.cli import _output, _run, _validation
 from equipoise.cli._types import ByteSize, Duration, NameValue, PathName
+from equipoise.fleet.core.commands import COMMANDS
 from equipoise.fleet.core.statuses import STATUSES
 
 if TYPE_CHECKING:
     from equipoise.fleet.publishing.plan import Publication
     from equipoise.fleet.status import FleetStatus
 
-_COMMANDS = ("convert", "validate", "export")
 _EXIT_CODES = {
     "difference": _run.EXIT_DIFFERENCE,
     "failed": _run.EXIT_BACKEND_FAILED,
@@ -170,7 +170,7 @@ def _print_status(status: FleetStatus, *, as_json: bool) -> None:
         )
 
 
-for _name in _COMMANDS:
+for _name in COMMANDS:
     _callback = _run.handle_errors(partial(_run_fleet, _name))
     command.add_command(
         click.command(_name, help=f"Run `equipoise {_name}` on every source of LIST.")(

@@ -39,7 +39,7 @@ from equipoise.cli._total_time import TotalTimeOver, start_timer, timer_ended
 from equipoise.cli._types import Duration
 
 if TYPE_CHECKING:
-    from equipoise.cli._workers import WarmPools
+    from equipoise.cli._worker_options import WarmPools
     from equipoise.validators.runtime.process import WorkerPool
 
 

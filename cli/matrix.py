@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from equipoise.cli import _output, _run, _validation, _workers
+from equipoise.cli import _output, _run, _validation, _worker_options
 from equipoise.cli._types import PathName
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Models to validate at once; they share the cores.",
 )
-@_workers.worker_options
+@_worker_options.worker_options
 @_run.handle_errors
 def command(
     models: tuple[Path, ...],
@@ -50,7 +50,7 @@ def command(
     markdown: Path | None,
     json_file: Path | None,
     at_once: int,
-    workers: _workers.WorkerOptions,
+    workers: _worker_options.WorkerOptions,
 ) -> int:
     """Validate the task of each of MODELS on every backend and print one table of verdicts.
 
@@ -63,7 +63,7 @@ def command(
     workers.check_interpreters()
     arguments = ["--precision", precision, *(("--tf32",) if tf32 else ()), *workers.as_arguments()]
     with (
-        _workers.status_line() as progress,
+        _worker_options.status_line() as progress,
         validate_models(Matrix(models, arguments, artifacts, at_once), progress, _tell) as rows,
     ):
         if markdown is not None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.errors import InputError
+from equipoise.fleet.core.commands import Command
 from equipoise.fleet.core.hub_filter import SCHEME, list_repositories
-from equipoise.fleet.core.jobs import Command, Job, installed_software, option_arguments
+from equipoise.fleet.core.jobs import Job, installed_software, option_arguments
 
 _FIELDS = ("source", "options", "artifacts")
 _MODEL_MARKS = (

@@ -9,15 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from equipoise.convert.core.errors import InputError
 
-Command: TypeAlias = Literal["convert", "validate", "export"]
 Options: TypeAlias = Mapping[str, Any]
 """Options of a command by name, as JSON has them."""
 
-_SOFTWARE: Mapping[Command, tuple[str, ...]] = {
+_SOFTWARE: Mapping[str, tuple[str, ...]] = {
     "convert": ("equipoise",),
     "validate": ("equipoise", "torch", "transformers", "tensorflow", "jax", "flax", "onnxruntime"),
     "export": ("equipoise", "torch", "transformers", "tensorflow", "jax", "flax", "onnx", "onnxscript", "onnxruntime"),
@@ -87,7 +86,7 @@ class Job:
 
 
 @cache
-def installed_software(command: Command) -> Mapping[str, str]:
+def installed_software(command: str) -> Mapping[str, str]:
     """Returns the versions of the installed distributions that decide the results of a command."""
     found = {}
     for name in _SOFTWARE[command]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from equipoise.fleet.core.commands import COMMANDS
 from equipoise.fleet.core.jobs import Job
 from equipoise.fleet.core.statuses import Status
 
@@ -33,7 +34,7 @@ def command_line(job: Job, source: str, output: Path) -> list[str]:
     """
     if job.command == "validate":
         return ["validate", source, *job.arguments, "--json", str(output / REPORT)]
-    own = ["--force", "--json"] if job.command in _SUMMARIES else []
+    own = ["--force", "--json"] if job.command in COMMANDS else []
     return [job.command, source, str(output), *job.arguments, *own]
 
 
