@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -159,6 +160,20 @@ def test_a_job_that_kills_every_worker(tmp_path: Path) -> None:
         "last_words": "out of luck",
     }
     assert found[1]["run"]["attempts"] == 3
+
+
+def test_the_worker_of_the_page_runs(tmp_path: Path) -> None:
+    """docs/fleet.md shows a worker of one's own and how its jobs are run."""
+    page = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
+    worker, driver = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "count_worker.py").write_text(worker)
+    for name, size in (("bert", 7), ("t5", 11)):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "weights").write_bytes(bytes(size))
+    done = subprocess.run(
+        [sys.executable, "-c", driver], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert sorted(done.stdout.splitlines()) == ["{'bytes': 11}", "{'bytes': 7}"], done.stderr
 
 
 def test_an_interrupted_fleet(tmp_path: Path) -> None:
