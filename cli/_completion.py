@@ -39,7 +39,7 @@ def _formats() -> list[str]:
     from equipoise.convert.layouts import layout_names
 
     writable = [name for name, (_, one) in all_formats().items() if one.writable]
-    return [*layout_names(), *writable]
+    return [*dict.fromkeys([*layout_names(), *writable])]
 
 
 def _targets() -> list[str]:

@@ -173,11 +173,10 @@ class _Verifier:
         listed = {**weights, **self.values["companions"]}
         for name, digest in listed.items():
             self._file("output", self.folder / name, name, digest)
-        read: set[Path] = set()
-        for name in weights:
-            path = self.folder / name
-            if path not in read and not reason_not_to_read(path, self.folder):
-                read.update(self._tensors(name))
+        # The other files of a checkpoint of several are read through the one that stands for it.
+        for name in dict.fromkeys(one["file"] for one in self.values["tensors"].values()):
+            if not reason_not_to_read(self.folder / name, self.folder):
+                self._tensors(name)
         present = set(list_entries(self.folder)) - {MANIFEST_NAME}
         unlisted = sorted(present - listed.keys())
         self.foreign = tuple(name for name in unlisted if is_read_by_nobody(name))
@@ -196,15 +195,15 @@ class _Verifier:
         self.files += 1
         self._compare(side, "the file has changed", name, None, digest, hash_file(path))
 
-    def _tensors(self, file: str) -> tuple[Path, ...]:
-        """Checks the tensors of a file; returns the other files that hold them, if there are any."""
+    def _tensors(self, file: str) -> None:
+        """Checks the tensors of a file."""
         records = self.values["tensors"]
         listed = {name: record for name, record in records.items() if record["file"] == file}
         try:
             container = open_container(self.folder / file)
         except EquipoiseError as error:
             self._find("output", f"cannot be read: {error.message}", file, error.tensor)
-            return ()
+            return
         tensors = container.tensors
         for name in tensors.keys() - listed.keys():
             self._find("output", "the manifest does not list this tensor", file, name)
@@ -213,7 +212,6 @@ class _Verifier:
                 self._find("output", "the tensor is missing", file, name)
                 continue
             self._tensor(file, tensors[name], records[record.get("alias_of", name)])
-        return container.files
 
     def _tensor(self, file: str, ref: TensorRef, record: Mapping[str, Any]) -> None:
         self.progress(ref.name, ref.nbytes)

@@ -52,6 +52,8 @@ dictionary, and `TaskPipeline` loads a model once for many samples.
   ones and says so. `--option do_sample=true --option seed=1` draws them, the same ones each time.
 - **Segments** of instance segmentation stand with the best last, on top of the others; `pipeline()` leaves their order to PyTorch's `topk`, which specifies none.
 - **Answers with a score of 0**, which question answering adds where `top_k` is larger than the number of spans, are others and stand in another order.
+- **`null`** takes the value of the model's files away, as in `pipeline()`: `eos_token_id=null` never ends. Where `pipeline()` fails with `null` of a field that
+  has a plain default (`max_length`, `length_penalty`), `run` takes the default. Negative numbers that Python would count from the end are refused.
 - `return_timestamps` is an option of the call; within `generate_kwargs`, where its effect depends on the model's files, it is refused.
 - `batch_size` and `num_workers` of every task, and `timeout` of tasks on images, are taken and change nothing.
 - A LoRA adapter beside its base, quantized weights, code of a model's own and SeamlessM4T are refused in one line that says what to do.
@@ -164,7 +166,15 @@ def _kind(parameter: Parameter) -> str:
         return ""
     if parameter.choices:
         return ", ".join(str(one).lower() for one in parameter.choices)
-    kind = {"table": "object", "texts": "text or list", "any": "any"}
+    kind = {
+        "table": "object",
+        "texts": "text or list",
+        "tokens": "id or list",
+        "ids": "list",
+        "sequences": "list of lists",
+        "biases": "list of pairs",
+        "pair": "two numbers",
+    }
     base = parameter.takes.removesuffix("?")
     return kind.get(base, base)
 

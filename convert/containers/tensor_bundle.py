@@ -1,8 +1,7 @@
-"""TensorFlow checkpoints (version 2, "tensor bundle"), read only: ``.index`` next to ``.data-00000-of-00001``.
+"""TensorFlow checkpoints (version 2, "tensor bundle"): ``.index`` next to ``.data-00000-of-00001``.
 
-The CRCs of the index and its blocks are checked. The CRC-32C of the tensors is not: NumPy and the standard library do
-not provide it, and a Python loop would take minutes per gigabyte; lengths, offsets and overlaps are checked instead.
-Tensors have the names of the variables: in an object-based checkpoint they are read from its object graph, and
+The CRCs of the index and its blocks are checked when they are read, as are lengths, offsets and overlaps; that of a tensor is checked when
+it is read whole. Tensors have the names of the variables: in an object-based checkpoint they are read from its object graph, and
 ``metadata["key:<name>"]`` keeps the key.
 """
 
@@ -34,14 +33,24 @@ from equipoise.convert.containers._bundle.object_graph import (
 )
 from equipoise.convert.containers._bundle.parts import join_parts
 from equipoise.convert.containers._bundle.sorted_table import TABLE_MAGIC, SortedTable
+from equipoise.convert.containers._bundle.writer import WRITABLE_DTYPES, Writer
 from equipoise.convert.containers._shared.error_context import add_file_to_errors
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.tensor import TensorRef
 
-__all__ = ["DTYPE_NAMES", "SUFFIXES", "read", "sniff"]
+__all__ = [
+    "CAN_SHARE_TENSORS",
+    "DTYPE_NAMES",
+    "SUFFIXES",
+    "WRITABLE_DTYPES",
+    "Writer",
+    "read",
+    "sniff",
+]
 
 SUFFIXES = (".index",)
+CAN_SHARE_TENSORS = False
 _SLICE_MARK = b"\0"
 
 

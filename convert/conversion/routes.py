@@ -83,7 +83,7 @@ def find_format(name: str) -> tuple[str, Format]:
     known = all_formats()
     if name not in known or not known[name][1].writable:
         writable = [key for key, (_, target_format) in known.items() if target_format.writable]
-        expected = [*layout_names(), *writable]
+        expected = [*dict.fromkeys([*layout_names(), *writable])]
         raise CheckpointError(
             f"cannot write {name!r}" if name in known else f"unknown format {name!r}",
             expected=", ".join(expected),

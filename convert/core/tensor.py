@@ -16,6 +16,7 @@ import numpy as np
 
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
+from equipoise.convert.core.hashing import PassingChecksum
 
 BLOCK_BYTES = 1 << 20
 """Size of the blocks in which tensors are copied."""
@@ -69,12 +70,49 @@ def dtype_name(dtype: DType) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredChecksum:
+    """A checksum that a file has for a tensor.
+
+    Attributes:
+        tensor: The tensor's name in the file.
+        masked_crc32c: The masked CRC-32C of its bytes.
+    """
+
+    tensor: str
+    masked_crc32c: int
+
+    def check(self, found: PassingChecksum, file: Path) -> None:
+        """Checks the bytes that have passed.
+
+        Raises:
+            ContainerError: They have another checksum.
+        """
+        if found.masked() != self.masked_crc32c:
+            raise ContainerError(
+                "the bytes of the tensor do not match their checksum",
+                file=file,
+                tensor=self.tensor,
+                expected=f"CRC-32C {self.masked_crc32c:08x} (masked)",
+                found=f"{found.masked():08x}",
+                hint="the file is damaged; download or copy it again",
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Extent:
-    """Byte range of a C-contiguous little-endian tensor in a file."""
+    """Byte range of a C-contiguous little-endian tensor in a file.
+
+    Attributes:
+        path: The file.
+        offset: The first byte.
+        nbytes: Number of bytes.
+        checksum: What the file says of the bytes; it is checked where all of them are read.
+    """
 
     path: Path
     offset: int
     nbytes: int
+    checksum: StoredChecksum | None = None
 
     def blocks(
         self, size: int = BLOCK_BYTES, room: memoryview | None = None
@@ -86,26 +124,32 @@ class Extent:
             room: Memory for all the bytes, where they stay.
 
         Raises:
-            ContainerError: The file ends before the extent does.
+            ContainerError: The file ends before the extent does, or the bytes do not match their checksum.
         """
-        buffer = np.empty(min(size, self.nbytes), np.uint8).data
+        passing = PassingChecksum() if self.checksum is not None else None
+        buffer = np.empty(min(size, self.nbytes) if room is None else 0, np.uint8).data
         descriptor = os.open(self.path, _READ_FLAGS)
         try:
             for done in range(0, self.nbytes, size):
                 piece = (buffer if room is None else room[done : done + size])[: self.nbytes - done]
                 _read_exactly(descriptor, piece, self.offset + done, self.path)
+                if passing is not None:
+                    passing.update(piece)
                 yield piece
         finally:
             os.close(descriptor)
+        if self.checksum is not None and passing is not None:
+            self.checksum.check(passing, self.path)
 
     def read(self) -> Array:
-        """Reads the bytes into a new uint8 array of shape ``[nbytes]``."""
+        """Reads the bytes into a new uint8 array of shape ``[nbytes]``.
+
+        Raises:
+            ContainerError: The file ends before the extent does, or the bytes do not match their checksum.
+        """
         out = np.empty(self.nbytes, np.uint8)
-        descriptor = os.open(self.path, _READ_FLAGS)
-        try:
-            _read_exactly(descriptor, out.data, self.offset, self.path)
-        finally:
-            os.close(descriptor)
+        for _ in self.blocks(max(self.nbytes, 1), room=out.data):
+            pass
         return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -219,8 +220,10 @@ def refusal(kind: FolderKind, folder: Path, found: Sequence[str]) -> CheckpointE
     first = folder / found[0]
     models = [one for one in _models_below(folder) if kind.name == "diffusers"]
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    # An adapter alone has no config of a model.
+    has_model = kind.beside_weights and os.path.lexists(folder / "config.json")
     return CheckpointError(
-        f"{kind.what}: it is not read" if not kind.beside_weights else f"{kind.what} lies here",
+        f"{kind.what} lies here" if has_model else f"{kind.what}: it is not read",
         file=folder,
         found=", ".join(found[:3]) + more,
         hint=kind.to_do.format(
@@ -229,7 +232,7 @@ def refusal(kind: FolderKind, folder: Path, found: Sequence[str]) -> CheckpointE
             name=first.name,
             sign=str(first.parent),
             models=" or ".join(models) or "the text encoder",
-            base=str(folder) if kind.beside_weights else _base_of_adapter(folder),
+            base=str(folder) if has_model else _base_of_adapter(folder),
         ),
     )
 
@@ -244,10 +247,10 @@ def _read_if_present(path: Path) -> JsonValue:
 
 
 def _base_of_adapter(folder: Path) -> str:
-    """Returns what an adapter's config calls its base model, for a message."""
+    """Returns what an adapter's config calls its base model, for a command line; BASE where it has no name."""
     config = _read_if_present(folder / "adapter_config.json")
     name = config.get("base_model_name_or_path") if isinstance(config, dict) else None
-    return f"its base {name!r}" if isinstance(name, str) and name else "its base"
+    return shlex.quote(name) if isinstance(name, str) and name else "BASE"
 
 
 def _models_below(folder: Path) -> list[str]:

@@ -16,10 +16,12 @@ from equipoise.convert.layouts._view_builder import Dialect, build_view
 from equipoise.convert.layouts.base import Format, LayoutView, ParameterSpelling
 
 FORMATS = {
+    "google-checkpoint": Format(
+        "google-checkpoint", "tensor_bundle", "model.ckpt.index", splits=False
+    ),
     "google-safetensors": Format(
         "google-safetensors", "safetensors", "model.safetensors", {"format": "google"}
     ),
-    "google-checkpoint": Format("google-checkpoint", "tensor_bundle", "model.ckpt", writable=False),
 }
 
 SPELLINGS = {

@@ -23,6 +23,7 @@ from equipoise.convert.from_pretrained import from_pretrained
 from equipoise.convert.layouts.google import view
 from equipoise.convert.research.marks import known_specs
 from equipoise.convert.research.repository_config import read_gin, translate
+from equipoise.convert.verify import verify
 from equipoise.fixtures.bundles import encode_entry, write_bundle
 from equipoise.fixtures.synthetic import BERT_CONFIG, write_checkpoint
 
@@ -126,11 +127,15 @@ def test_the_way_there_and_back(to: str, tmp_path: Path) -> None:
     convert(source, tmp_path / "there", to=to)
     convert(tmp_path / "there", tmp_path / "back", to="google")
     own = {name: ref.read() for name, ref in open_checkpoint(source).items()}
-    back = load_file(tmp_path / "back" / "model.safetensors")
+    written = open_checkpoint(tmp_path / "back")
+    assert (written.layout, written.files[0].name) == ("google", "model.ckpt.index")
+    back = {name: ref.read() for name, ref in written.items()}
     assert back.keys() == own.keys()
     for name, value in own.items():
         np.testing.assert_array_equal(back[name], value)
-    assert open_checkpoint(tmp_path / "back").layout == "google"
+    assert not verify(tmp_path / "back", source=tmp_path / "there").findings
+    convert(tmp_path / "there", tmp_path / "other", to="google-safetensors")
+    assert load_file(tmp_path / "other" / "model.safetensors").keys() == own.keys()
     found = compare_checkpoints(open_checkpoint(source), open_checkpoint(tmp_path / "there"))
     assert found.same
 
@@ -274,7 +279,7 @@ def test_an_architecture_file_of_one_s_own(tmp_path: Path) -> None:
     )
     np.testing.assert_array_equal(found["head.weight"], stored["head/out_w"].read())
     convert(tmp_path / "out", tmp_path / "back", to="google", architecture=own)
-    assert load_file(tmp_path / "back" / "model.safetensors").keys() == stored.keys()
+    assert open_checkpoint(tmp_path / "back").keys() == stored.keys()
 
 
 def test_names_without_a_google_layout_are_told_in_one_line(tmp_path: Path) -> None:

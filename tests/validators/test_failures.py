@@ -43,7 +43,7 @@ def validate(tmp_path: Path, *backends: str, options: list[str] | None = None) -
         (
             "hang",
             ["--time-limit", "12"],
-            "the worker did not answer 'run' within 12 s and was ended",
+            "within 12 s and was ended",
         ),
         ("memory", [], "ran out of memory"),
     ],

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from equipoise.convert.core.errors import InputError
 from equipoise.exporters.example_inputs import ExampleInputs, varying_axes
-from equipoise.validators.core.types import Batch, Case
+from equipoise.validators.core.types import Batch, Case, Sample
 from equipoise.validators.evaluation.context import EvaluationContext, every_batch
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.runtime.recorder import Recorder
@@ -71,14 +71,55 @@ def example_inputs(
 
 
 def batch_of_sizes(context: EvaluationContext, sizes: Mapping[str, int]) -> Batch:
-    """Returns a batch of exactly these sizes: samples are repeated, texts are cut or padded."""
-    samples = context.request.samples or load_samples(context.task, context.model)
+    """Returns a batch of exactly these sizes: samples are repeated, texts are cut or padded.
+
+    Raises:
+        InputError: The samples give the model other numbers of rows than the batch that is wanted.
+    """
+    samples = list(context.request.samples or load_samples(context.task, context.model))
     like = _largest_batch(every_batch(context)).case
-    length = sizes.get("sequence")
+    length, rows = sizes.get("sequence"), sizes.get("batch")
     options = {"max_tokens": length, "extra_padding": length} if length else {}
-    count = sizes.get("batch", len(like.samples))
-    case = Case("fixed", take_cyclic(list(samples), count), {**like.options, **options})
-    return context.task.encode(context.model, case)
+
+    def encode(chosen: Sequence[Sample]) -> Batch:
+        case = Case("fixed", tuple(chosen), {**like.options, **options})
+        return context.task.encode(context.model, case)
+
+    batch = encode(take_cyclic(samples, rows or len(like.samples)))
+    if rows is None or _rows(batch) == rows:
+        return batch
+    # A text with three labels, or with a long context, is three rows.
+    counts = [_rows(encode([sample])) for sample in samples]
+    chosen = _with_sum(counts, rows)
+    if chosen is None:
+        found = " or ".join(str(one) for one in sorted(set(counts)))
+        raise InputError(
+            f"no samples of {context.task.name} give the model a batch of {rows}",
+            found=f"a sample gives {found} rows",
+            hint="another --batch, or --batch dynamic",
+        )
+    return encode([samples[index] for index in chosen])
+
+
+def _rows(batch: Batch) -> int:
+    """Returns how many rows the model is given; the number of samples where its inputs have different numbers."""
+    rows = {len(value) for value in batch.arrays.values() if value.ndim}
+    return rows.pop() if len(rows) == 1 else len(batch.case.samples)
+
+
+def _with_sum(counts: Sequence[int], total: int) -> list[int] | None:
+    """Returns indices, also repeated ones, of numbers with a sum; None: there are none.
+
+    >>> _with_sum([3, 2], 7)
+    [0, 1, 1]
+    """
+    found: dict[int, list[int]] = {0: []}
+    for reached in range(1, total + 1):
+        for index, count in enumerate(counts):
+            if reached - count in found:
+                found[reached] = sorted([*found[reached - count], index])
+                break
+    return found.get(total)
 
 
 def _largest_batch(batches: Sequence[Batch]) -> Batch:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.activations import log_softmax
 from equipoise.validators.core.types import Array, Arrays
 from equipoise.validators.generation.decoder_inputs import DecoderInputs
@@ -78,11 +79,12 @@ def beam_search(
     best_lengths = state.finished_lengths[:, 0]
     longest = state.finished_lengths[:, :count].max()
     runner_up_gap = state.finished_scores[:, 0] - state.finished_scores[:, 1]
-    normalization = np.maximum(best_lengths - prompt.shape[1], 1) ** settings.length_penalty
+    new_tokens = np.maximum(best_lengths - prompt.shape[1], 1)
+    gaps = state.smallest_gaps / new_tokens**settings.length_penalty
     return {
         "sequences": state.finished[:, :count, :longest].reshape(-1, longest),
         "sequences_scores": state.finished_scores[:, 0],
-        "sequences_gaps": np.minimum(state.smallest_gaps / normalization, runner_up_gap),
+        "sequences_gaps": np.minimum(gaps, runner_up_gap),
         "sequences_scores_scale": state.max_logit,
     }
 
@@ -163,7 +165,7 @@ def _collect_finished(
     beams = state.running_scores.shape[1]
     newly_ended = stops & (np.arange(top.shape[1]) < beams)
     full = state.is_finished.all(axis=1, keepdims=True) & (settings.early_stopping is True)
-    scores = top / (length - prompt_length) ** settings.length_penalty
+    scores = _per_token(top, length - prompt_length, settings)
     scores = (
         scores
         + (full * MASKED_SCORE + ~state.can_improve * MASKED_SCORE)
@@ -179,6 +181,26 @@ def _collect_finished(
     )
 
 
+def _per_token(scores: Array, new_tokens: int, settings: GenerationSettings) -> Array:
+    """Divides the scores of the beams, best first, by a power of the number of new tokens.
+
+    Raises:
+        InputError: A score becomes smaller than the one that stands for *impossible*, or zero in float32: transformers then
+            chooses by accident.
+    """
+    penalty = settings.length_penalty
+    divisor = float(new_tokens**penalty)
+    possible = scores[:, : settings.num_beams]
+    possible = possible[possible > MASKED_SCORE / 2]
+    is_zero = divisor > float(np.finfo(np.float32).max)
+    if is_zero or (possible < MASKED_SCORE * divisor).any():
+        raise InputError(
+            f"length_penalty={penalty:g} is not supported: it leaves no order among texts of {new_tokens} tokens",
+            hint="a value nearer to 0",
+        )
+    return np.asarray(scores / divisor)
+
+
 def _update_stopping(
     state: _BeamState, settings: GenerationSettings, stops: Array, length: int, prompt_length: int
 ) -> None:
@@ -189,7 +211,7 @@ def _update_stopping(
         if assume_max_length
         else length - prompt_length
     )
-    possible = state.running_scores[:, :1] / new_tokens**settings.length_penalty
+    possible = _per_token(state.running_scores[:, :1], new_tokens, settings)
     worst = np.where(
         state.is_finished, state.finished_scores.min(axis=1, keepdims=True), MASKED_SCORE
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import PIPELINE, Array, Arrays, CallOption, Runner
 from equipoise.validators.generation.beam_search import beam_search
 from equipoise.validators.generation.decoder_inputs import DecoderInputs
@@ -51,6 +52,8 @@ def generate(
         processors, zero after the end of a sample. Beam search adds ``sequences_scores`` and ``sequences_gaps``.
     """
     settings = generation_settings(model, options)
+    if PIPELINE in options:
+        _check_start(model, settings)
     arrays = with_prompt(runner, arrays, settings)
     settings = _with_encoder_tokens(settings, arrays)
     is_forced = follow is not None and bool(options.get(TEACHER_FORCING))
@@ -101,6 +104,23 @@ def generation_settings(
     return replace(settings, times=time_rules(model, options)) if is_whisper(model) else settings
 
 
+def _check_start(model: ModelFolder, settings: GenerationSettings) -> None:
+    """Checks that the model has the token that the decoder starts with.
+
+    Raises:
+        InputError: It is beyond the vocabulary.
+    """
+    start = settings.decoder_start_token_id
+    config = model.config.get("decoder") or model.config.get("text_config") or model.config
+    size = config.get("decoder_vocab_size") or config.get("vocab_size")
+    if start is not None and size is not None and not 0 <= start < size:
+        raise InputError(
+            "the decoder cannot start with a token beyond the vocabulary (decoder_start_token_id, or bos_token_id)",
+            found=start,
+            expected=f"less than {size}",
+        )
+
+
 def _task_params(model: ModelFolder, task: str) -> Mapping[str, CallOption]:
     """Returns the config's parameters of a task; a bare ``translation`` is the first of them, as in ``pipeline()``."""
     tasks = model.config.get("task_specific_params") or {}
@@ -123,15 +143,19 @@ def _with_encoder_tokens(
 def with_prompt(
     runner: Runner, arrays: Mapping[str, Array], settings: GenerationSettings
 ) -> Arrays:
-    """Adds ``decoder_input_ids`` with the start token if the model has an encoder and the inputs lack them."""
+    """Adds ``decoder_input_ids`` with the start token if the model has an encoder and the inputs lack them.
+
+    Raises:
+        InputError: The settings name no start token.
+    """
     if "decoder_input_ids" in arrays or "decoder_input_ids" not in runner.accepts:
         return dict(arrays)
     samples = len(next(iter(arrays.values())))
-    start = (
-        settings.decoder_start_token_id
-        if settings.decoder_start_token_id is not None
-        else settings.pad_token_id
-    )
+    start = settings.decoder_start_token_id
+    if start is None:
+        raise InputError(
+            "the decoder has no first token: decoder_start_token_id and bos_token_id are both missing"
+        )
     return {**arrays, "decoder_input_ids": np.full((samples, 1), start, dtype=np.int64)}
 
 

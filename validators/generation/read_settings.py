@@ -24,7 +24,7 @@ def read_settings(
     Raises:
         InputError: A setting would change the text and is not supported, or two do not go together.
     """
-    given = {name: options[name] for name in generation_fields() if options.get(name) is not None}
+    given = {name: options[name] for name in generation_fields() if name in options}
     config = {**config, **given}
     _check_supported(config)
     eos = _as_tuple(config.get("eos_token_id"))
@@ -37,13 +37,13 @@ def read_settings(
         num_return_sequences=int(config.get("num_return_sequences") or 1) if is_call else 1,
         max_length=config.get("max_length"),
         max_new_tokens=config.get("max_new_tokens"),
-        is_max_length_given="max_length" in given,
+        is_max_length_given=given.get("max_length") is not None,
         min_length=int(config.get("min_length") or 0),
         min_new_tokens=config.get("min_new_tokens"),
         eos_token_ids=eos,
         pad_token_id=int(pad) if pad is not None else (eos[0] if eos else 0),
-        decoder_start_token_id=config.get("bos_token_id") if start is None else start,
-        forced_bos_token_id=config.get("forced_bos_token_id"),
+        decoder_start_token_id=_one_token(config.get("bos_token_id") if start is None else start),
+        forced_bos_token_id=_one_token(config.get("forced_bos_token_id")),
         forced_eos_token_ids=_as_tuple(config.get("forced_eos_token_id")),
         suppress_tokens=_as_tuple(config.get("suppress_tokens")),
         begin_suppress_tokens=_as_tuple(config.get("begin_suppress_tokens")),
@@ -52,7 +52,7 @@ def read_settings(
         encoder_no_repeat_ngram_size=int(config.get("encoder_no_repeat_ngram_size") or 0),
         repetition_penalty=_float_or(config.get("repetition_penalty") or None, 1.0),
         encoder_repetition_penalty=_float_or(config.get("encoder_repetition_penalty") or None, 1.0),
-        exponential_decay=(int(decay[0]), float(decay[1])) if decay else None,
+        exponential_decay=(float(decay[0]), float(decay[1])) if decay else None,
         remove_invalid_values=bool(config.get("remove_invalid_values")),
         renormalize_logits=bool(config.get("renormalize_logits")),
         length_penalty=_float_or(config.get("length_penalty"), 1.0),
@@ -124,6 +124,21 @@ def _as_tuple(value: JsonValue) -> tuple[int, ...]:
     if value is None:
         return ()
     return tuple(int(token) for token in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _one_token(value: JsonValue) -> int | None:
+    """Returns the token of a field that a sample has one of.
+
+    Raises:
+        InputError: There are several.
+    """
+    tokens = _as_tuple(value)
+    if len(tokens) > 1:
+        raise InputError(
+            "a text begins with one token, and the generation settings name several",
+            found=str(list(tokens)),
+        )
+    return tokens[0] if tokens else None
 
 
 def _texts(value: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ class GenerationSettings:
     encoder_no_repeat_ngram_size: int = 0
     repetition_penalty: float = 1.0
     encoder_repetition_penalty: float = 1.0
-    exponential_decay: tuple[int, float] | None = None
+    exponential_decay: tuple[float, float] | None = None
     remove_invalid_values: bool = False
     renormalize_logits: bool = False
     length_penalty: float = 1.0

@@ -18,6 +18,7 @@ INPUT_STRIDE = 2
 """Frames of features for each position of the encoder: the strides of its two convolutions."""
 
 _TASKS = ("translate", "transcribe")
+_START = "decoder_start_token_id"
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ def is_whisper(model: ModelFolder) -> bool:
 
 def whisper_config(model: ModelFolder, options: Mapping[str, CallOption]) -> dict[str, Any]:
     """Returns the generation config with the arguments of Whisper's ``generate`` that a call gives."""
-    names = (
-        "language", "task", "return_timestamps", "is_multilingual", "prompt_ids", "decoder_start_token_id"
-    )  # fmt: skip
+    names = ("language", "task", "return_timestamps", "is_multilingual", "prompt_ids")
     given = {name: options[name] for name in names if options.get(name) is not None}
+    if _START in options:
+        given[_START] = options[_START]
     own = model.generation_config
     if own.get("_from_model_config"):
         # transformers reads the known fields alone of a config that was made of a model's.
@@ -94,7 +95,13 @@ def whisper_prompt(model: ModelFolder, options: Mapping[str, CallOption]) -> Whi
     config = whisper_config(model, options)
     language, task = config.get("language"), config.get("task")
     _check_multilingual(model, config, options)
-    start = int(config["decoder_start_token_id"])
+    start = config.get(_START)
+    if not isinstance(start, int):
+        raise InputError(
+            "speech is written after one start token: decoder_start_token_id",
+            file=model.path,
+            found=start,
+        )
     tokens: list[int | None] = [start]
     if language is None and task is None:
         tokens += _forced_tokens(config, model)

@@ -74,12 +74,14 @@ def check_value(parameter: Parameter, value: Value) -> None:
             f"the option {parameter.name} is not supported: {parameter.about}", found=_shown(value)
         )
     kind = parameter.takes.removesuffix("?")
-    if value is None and (parameter.takes.endswith("?") or kind == "any"):
+    is_open = kind == "any" and not parameter.choices
+    if value is None and (parameter.takes.endswith("?") or is_open):
         return
     if not _KINDS[kind](value):
-        article = "an" if kind[0] in "aei" else "a"
+        shown = _KIND_NAMES.get(kind, kind)
+        article = "an" if shown[0] in "aeio" else "a"
         raise InputError(
-            f"the option {parameter.name} takes {article} {_KIND_NAMES.get(kind, kind)}",
+            f"the option {parameter.name} takes {article} {shown}",
             found=_shown(value),
         )
     _check_range(parameter, value)
@@ -97,8 +99,11 @@ def _check_range(parameter: Parameter, value: Value) -> None:
     number = value if _is_number(value) else len(value) if isinstance(value, list) else None
     if number is None:
         return
+    if parameter.takes.startswith("tokens"):
+        number = min(value) if isinstance(value, list) else value
     if parameter.least is not None and number < parameter.least:
-        bound = f"at least {parameter.least}" if _is_number(value) else "an entry or more"
+        are_entries = isinstance(value, list) and not parameter.takes.startswith("tokens")
+        bound = "an entry or more" if are_entries else f"at least {parameter.least}"
     elif parameter.above is not None and number <= parameter.above:
         bound = f"more than {parameter.above:g}"
     else:
@@ -122,7 +127,16 @@ def _add(
     elif parameter.effect == "decode":
         found.decode[parameter.name] = value
     else:
-        found.case[parameter.name] = value
+        _set_once(found, parameter.name, value)
+
+
+def _set_once(found: CallOptions, name: str, value: Value) -> None:
+    if name in found.case:
+        raise InputError(
+            f"the option {name} is given twice, once of them in generate_kwargs",
+            found=f"{_shown(found.case[name])} and {_shown(value)}",
+        )
+    found.case[name] = value
 
 
 def _add_generation(
@@ -140,12 +154,8 @@ def _add_generation(
                 "return_timestamps is an option of the call, not of generate_kwargs",
                 hint="give return_timestamps beside generate_kwargs",
             )
-        if name in found.case and found.case[name] != value:
-            raise InputError(
-                f"the option {name} is given twice", found=f"{found.case[name]} and {value}"
-            )
         if parameter.effect not in ("none", "refused"):
-            found.case[name] = value
+            _set_once(found, name, value)
 
 
 def _fields(pipeline: Pipeline, is_open: bool) -> dict[str, Parameter]:
@@ -182,10 +192,28 @@ def _is_number(value: Value) -> bool:
     return _is_integer(value) or isinstance(value, float)
 
 
+def _is_ids(value: Value) -> bool:
+    return isinstance(value, list | tuple) and all(map(_is_integer, value))
+
+
+def _is_sequence_of_tokens(value: Value) -> bool:
+    return _is_ids(value) and bool(value) and min(value) >= 0
+
+
+def _is_bias(value: Value) -> bool:
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    return is_pair and _is_sequence_of_tokens(value[0]) and _is_number(value[1])
+
+
 _KIND_NAMES = {
     "table": "object",
     "texts": "text or a list of texts",
     "boolean": "boolean (true or false)",
+    "tokens": "token id or a list of token ids",
+    "ids": "list of token ids",
+    "sequences": "list of lists of token ids: [[5, 7], [9]]",
+    "biases": "list of pairs of token ids and a number: [[[5, 7], -2.5]]",
+    "pair": "list of two numbers",
 }
 _KINDS: dict[str, Callable[[Value], bool]] = {
     "integer": _is_integer,
@@ -195,5 +223,14 @@ _KINDS: dict[str, Callable[[Value], bool]] = {
     "texts": lambda value: isinstance(value, str | list | tuple),
     "list": lambda value: isinstance(value, list | tuple),
     "table": lambda value: isinstance(value, Mapping),
+    "tokens": lambda value: _is_integer(value) or (_is_ids(value) and bool(value)),
+    "ids": _is_ids,
+    "sequences": lambda value: (
+        isinstance(value, list | tuple) and all(map(_is_sequence_of_tokens, value))
+    ),
+    "biases": lambda value: isinstance(value, list | tuple) and all(map(_is_bias, value)),
+    "pair": lambda value: (
+        isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
+    ),
     "any": lambda value: True,
 }

@@ -1,4 +1,4 @@
-"""Runs programs of fixed sizes on smaller inputs: texts are padded, the rows of a batch are repeated."""
+"""Runs programs of fixed sizes on other inputs: texts are padded, rows are repeated, and many rows run in several passes."""
 
 from __future__ import annotations
 
@@ -50,11 +50,33 @@ class FixedSizeRunner(ForwardingRunner):
         }
 
     def run(self, inputs: Mapping[str, Array], **kwargs: CallOption) -> Arrays:
-        """Runs one forward pass.
+        """Runs a forward pass, or several where there are more rows than the program takes.
 
         Raises:
             InputError: The inputs do not fit the program's sizes.
         """
+        count = self._rows_of_pass(inputs)
+        if count is None:
+            return self._run_once(inputs, **kwargs)
+        total = len(next(iter(inputs.values())))
+        passes = [
+            self._run_once(
+                {name: value[start : start + count] for name, value in inputs.items()}, **kwargs
+            )
+            for start in range(0, total, count)
+        ]
+        return {name: np.concatenate([one[name] for one in passes]) for name in passes[0]}
+
+    def _rows_of_pass(self, inputs: Mapping[str, Array]) -> int | None:
+        """Returns the rows of the program where all inputs have the same number of rows, and more; else None."""
+        found = {len(value) for value in inputs.values() if value.ndim}
+        wanted = {self._sizes.get(name, (None,))[0] for name, value in inputs.items() if value.ndim}
+        if len(found) != 1 or len(wanted) != 1:
+            return None
+        size = wanted.pop()
+        return size if size is not None and found.pop() > size else None
+
+    def _run_once(self, inputs: Mapping[str, Array], **kwargs: CallOption) -> Arrays:
         fitted = {name: self._fit(name, value, MASK in inputs) for name, value in inputs.items()}
         outputs = self._runner.run(fitted, **kwargs)
         if all(fitted[name].shape == inputs[name].shape for name in inputs):

@@ -55,9 +55,12 @@ class ImageToText:
             return self._encode_prompt(model, case, arrays)
         if model.class_name not in _DECODER_ONLY_CLASSES:
             return Batch(case, with_long_answer(model, case, arrays))
-        given = case.options.get("bos_token_id") if model.model_type != "blip" else None
-        start = int(model.generation_config["bos_token_id"] if given is None else given)
-        arrays["input_ids"] = np.full((len(case.samples), 1), start, dtype=np.int64)
+        start = model.generation_config.get("bos_token_id")
+        if model.model_type != "blip":
+            start = case.options.get("bos_token_id", start)
+        if start is None:
+            raise InputError("a caption of this model needs bos_token_id", file=model.path)
+        arrays["input_ids"] = np.full((len(case.samples), 1), int(start), dtype=np.int64)
         arrays["attention_mask"] = np.ones_like(arrays["input_ids"])
         return Batch(case, arrays, context={"decoder_only": True})
 
@@ -102,9 +105,7 @@ def _check_special_tokens(model: ModelFolder, case: Case) -> None:
     Raises:
         InputError: It does; ``pipeline()`` raises too.
     """
-    names = [
-        name for name in ("eos_token_id", "pad_token_id") if case.options.get(name) is not None
-    ]
+    names = [name for name in ("eos_token_id", "pad_token_id") if name in case.options]
     if model.model_type == "blip" and names:
         raise InputError(
             "BLIP sets its special tokens itself", file=model.path, found=", ".join(names)

@@ -93,7 +93,7 @@ class MaskGeneration:
         count = batch.arrays["input_points"].shape[1]
         step = batch.case.options.get("points_per_batch", POINTS_PER_BATCH) or count
         if step < 1:
-            raise InputError("the option points_per_batch must be at least 1", found=str(step))
+            raise InputError("the option points_per_batch takes at least 1", found=str(step))
         for start in range(0, count, step):
             chunk = slice(start, start + step)
             points = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from equipoise.convert.containers._bundle.entries import (
 )
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import CheckpointError, ContainerError
-from equipoise.convert.core.tensor import Extent, TensorRef, dtype_named
+from equipoise.convert.core.tensor import Extent, StoredChecksum, TensorRef, dtype_named
 from equipoise.convert.files.containment import check_readable
 
 _MAX_SLICES = 1024
@@ -97,15 +98,17 @@ class DataFiles:
                     hint="the file is truncated; download it again",
                 )
 
-    def extent(self, entry: BundleEntry) -> Extent:
-        """Returns the byte range of an entry."""
-        return Extent(self._paths[entry.shard], entry.offset, entry.size)
+    def extent(self, entry: BundleEntry, name: str) -> Extent:
+        """Returns the byte range of an entry, with the checksum that the index has for it."""
+        crc = None if entry.crc is None else StoredChecksum(name, entry.crc)
+        return Extent(self._paths[entry.shard], entry.offset, entry.size, crc)
 
     def read_bytes(self, key: str, entry: BundleEntry) -> bytes:
         """Reads the bytes of an entry that is not sliced."""
         if entry.slices:
             raise ContainerError("it is sliced", file=self._index, tensor=key)
-        return self.extent(entry).read().tobytes()
+        # The checksum of a string is not that of its bytes.
+        return self.extent(replace(entry, crc=None), key).read().tobytes()
 
     def tensor_ref(self, name: str, key: str, entry: BundleEntry) -> TensorRef:
         """Returns the reference for an entry.
@@ -118,19 +121,19 @@ class DataFiles:
         if entry.slices:
             return self._sliced_tensor_ref(name, key, entry, dtype)
         self._check_size(name, entry, entry.shape, dtype)
-        extent = self.extent(entry)
+        extent = self.extent(entry, name)
         if not self._needs_byteswap(dtype):
             return TensorRef(name, dtype, entry.shape, extent.path, extent=extent)
         return TensorRef(
-            name, dtype, entry.shape, extent.path, load=lambda: self._read_entry(entry, dtype)
+            name, dtype, entry.shape, extent.path, load=lambda: self._read_entry(name, entry, dtype)
         )
 
     def _needs_byteswap(self, dtype: DType) -> bool:
         return self._header.big_endian and dtype.itemsize > 1
 
-    def _read_entry(self, entry: BundleEntry, dtype: DType) -> Array:
+    def _read_entry(self, name: str, entry: BundleEntry, dtype: DType) -> Array:
         """Reads the elements of an entry as a flat little-endian array."""
-        raw = self.extent(entry).read()
+        raw = self.extent(entry, name).read()
         if self._needs_byteswap(dtype):
             unit = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
             raw = np.ascontiguousarray(raw.reshape(-1, unit)[:, ::-1]).reshape(-1)
@@ -169,7 +172,9 @@ class DataFiles:
             out = np.empty(entry.shape, dtype)
             for part, piece in pieces:
                 window = tuple(slice(start, start + length) for start, length in part)
-                out[window] = self._read_entry(piece, dtype).reshape([length for _, length in part])
+                out[window] = self._read_entry(name, piece, dtype).reshape(
+                    [length for _, length in part]
+                )
             return out
 
         return TensorRef(name, dtype, entry.shape, self._index, load=load)

@@ -74,6 +74,7 @@ class BundleEntry:
         offset: First byte in the data file.
         size: Number of bytes.
         slices: Its slices, which have their own entries.
+        crc: The masked CRC-32C of its bytes; None where there is none.
     """
 
     dtype: str
@@ -82,6 +83,7 @@ class BundleEntry:
     offset: int
     size: int
     slices: tuple[Slice, ...]
+    crc: int | None = None
 
 
 def parse_header(data: bytes) -> BundleHeader | None:
@@ -112,15 +114,18 @@ def parse_entry(data: bytes) -> BundleEntry:
     numbers = dict.fromkeys((1, 3, 4, 5), 0)
     shape: tuple[int, ...] = ()
     slices: list[Slice] = []
+    crc: int | None = None
     for field in read_fields(data):
-        if field.number in numbers:
+        if field.number == 6:
+            crc = field.count()
+        elif field.number in numbers:
             numbers[field.number] = field.count()
         elif field.number == 2:
             shape = _parse_shape(field.message())
         elif field.number == 7:
             slices.append(_parse_slice(field.message()))
     dtype = DTYPE_NAMES.get(numbers[1], f"number {numbers[1]} of TensorFlow")
-    return BundleEntry(dtype, shape, numbers[3], numbers[4], numbers[5], tuple(slices))
+    return BundleEntry(dtype, shape, numbers[3], numbers[4], numbers[5], tuple(slices), crc)
 
 
 def _parse_shape(data: bytes) -> tuple[int, ...]:

@@ -9,38 +9,15 @@ from pathlib import Path
 from equipoise.convert.containers._bundle.snappy import decompress
 from equipoise.convert.containers._shared.protobuf import read_varint
 from equipoise.convert.core.errors import ContainerError
+from equipoise.convert.core.hashing import masked_crc32c
 
 TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
-_FOOTER_BYTES = 48
+FOOTER_BYTES = 48
 _TRAILER_BYTES = 5
 _RAW, _SNAPPY = 0, 1
-_CRC_POLYNOMIAL = 0x82F63B78
-_CRC_MASK = 0xA282EAD8
 MAX_KEY_BYTES = 8192
 _MAX_TOTAL_KEY_BYTES = 64 << 20
 """Limit for all keys together: prefix compression lets a byte stand for a long key."""
-
-
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (_CRC_POLYNOMIAL if value & 1 else 0)
-        table.append(value)
-    return tuple(table)
-
-
-_CRC_TABLE = _crc_table()
-
-
-def masked_crc32c(data: bytes) -> int:
-    """Returns the CRC-32C, masked as in LevelDB."""
-    crc = 0xFFFFFFFF
-    table = _CRC_TABLE
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + _CRC_MASK) & 0xFFFFFFFF
 
 
 class SortedTable:
@@ -56,7 +33,7 @@ class SortedTable:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._size = path.stat().st_size
-        footer = self._read_at(self._size - _FOOTER_BYTES, _FOOTER_BYTES)
+        footer = self._read_at(self._size - FOOTER_BYTES, FOOTER_BYTES)
         if footer[-8:] != TABLE_MAGIC:
             raise self._error("not the index of a TensorFlow checkpoint; it may be truncated")
         _, position = read_varint(footer, 0)

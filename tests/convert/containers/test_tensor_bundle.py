@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from equipoise.convert.containers import tensor_bundle
-from equipoise.convert.containers._bundle.entries import slice_key
+from equipoise.convert.containers._bundle.entries import parse_entry, slice_key
 from equipoise.convert.containers._bundle.non_weights import (
     non_weight_reason,
     non_weight_reason_in_graph,
 )
 from equipoise.convert.containers._bundle.snappy import decompress
-from equipoise.convert.containers._bundle.sorted_table import masked_crc32c
+from equipoise.convert.containers._bundle.sorted_table import SortedTable
 from equipoise.convert.core.errors import CheckpointError, ContainerError
+from equipoise.convert.core.hashing import masked_crc32c
+from equipoise.convert.core.tensor import DTYPES, TensorHeader, array_blocks
 from equipoise.fixtures.bundles import (
     HEADER,
     encode_entry,
@@ -46,6 +48,66 @@ def test_reads_what_tensorflow_wrote(name: str) -> None:
     prefix = tensor_bundle.read(GOLDEN / name)
     assert list(prefix.tensors) == list(found.tensors)
     assert tensor_bundle.sniff(GOLDEN / f"{name}.index")
+
+
+def test_writes_what_tensorflow_writes(tmp_path: Path) -> None:
+    """Index and data are byte for byte those of TensorFlow's own checkpoint of the same variables, checksums included."""
+    index, data = "tf1_adam.ckpt.index", "tf1_adam.ckpt.data-00000-of-00001"
+    table = dict(SortedTable(GOLDEN / index).entries())
+    entries = {key.decode(): parse_entry(value) for key, value in table.items() if key}
+    stored = memoryview((GOLDEN / data).read_bytes())
+    headers = [
+        TensorHeader(name, DTYPES[entry.dtype], entry.shape) for name, entry in entries.items()
+    ]
+    with tensor_bundle.Writer(tmp_path / index, headers, {}) as writer:
+        for name, entry in entries.items():
+            writer.write(name, [stored[entry.offset : entry.offset + entry.size]])
+    for file in (index, data):
+        assert (tmp_path / file).read_bytes() == (GOLDEN / file).read_bytes()
+    state = (tmp_path / "checkpoint").read_text()
+    assert state.splitlines()[0] == 'model_checkpoint_path: "tf1_adam.ckpt"'
+
+
+@pytest.mark.parametrize("golden", ["tf1_adam.ckpt", "partitioned.ckpt", "keras.ckpt"])
+def test_a_flipped_bit_is_found(golden: str, tmp_path: Path) -> None:
+    """TensorFlow stores the checksum of every tensor, and of every slice."""
+    for path in GOLDEN.glob(f"{golden}.*"):
+        shutil.copy(path, tmp_path)
+    found = tensor_bundle.read(tmp_path / f"{golden}.index")
+    (data,) = tmp_path.glob("*.data-*")
+    raw = bytearray(data.read_bytes())
+    name, ref = max(found.tensors.items(), key=lambda item: item[1].nbytes)
+    at = raw.index(ref.read().tobytes()[:8])
+    raw[at + 5] ^= 1
+    data.write_bytes(raw)
+    for read in (ref.read, lambda: list(ref.blocks())):
+        with pytest.raises(ContainerError, match="do not match their checksum") as caught:
+            read()
+        assert caught.value.tensor == name
+
+
+@pytest.mark.slow
+def test_many_variables_are_written_as_tensorflow_writes_them(tmp_path: Path) -> None:
+    """An index of several blocks, whose keys in the index of blocks are shortened."""
+    tf = pytest.importorskip("tensorflow")
+    names = [f"encoder/layer_{i:05d}/part_{i % 7}/kernel" for i in range(12_000)]
+    values = [np.full((i % 3, 2), i, np.float32) for i in range(len(names))]
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "theirs"),
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[tf.constant(value) for value in values],
+    )
+    headers = [
+        TensorHeader(name, value.dtype, value.shape)
+        for name, value in zip(names, values, strict=True)
+    ]
+    with tensor_bundle.Writer(tmp_path / "ours.index", headers, {}) as writer:
+        for name, value in zip(names, values, strict=True):
+            writer.write(name, array_blocks(value))
+    theirs, ours = ((tmp_path / f"{one}.index").read_bytes() for one in ("theirs", "ours"))
+    assert len(ours) > 1 << 18
+    assert ours == theirs
 
 
 def test_parts_of_a_variable_are_put_together() -> None:

@@ -100,6 +100,20 @@ def test_an_adapter_beside_its_base_is_refused(tmp_path: Path) -> None:
         open_checkpoint(folder)
 
 
+@pytest.mark.parametrize(("base", "named"), [("google/base", "google/base"), (None, "BASE")])
+def test_an_adapter_alone_names_its_base(base: str | None, named: str, tmp_path: Path) -> None:
+    """The command that is proposed converts the base, not the adapter."""
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(
+        CheckpointError,
+        match=rf"(?s)a PEFT adapter: it is not read.*convert {named} OUTPUT .*--merge-adapter {folder}`",
+    ):
+        open_checkpoint(folder)
+
+
 def test_a_pipeline_names_the_models_in_it(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "folder", ["model_index.json", "vae/config.json"])
     shutil.copytree(write_small_bert(tmp_path / "bert"), folder / "text_encoder")

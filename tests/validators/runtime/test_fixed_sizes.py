@@ -58,18 +58,61 @@ def test_inputs_are_padded_and_outputs_cut() -> None:
     ("inputs", "message"),
     [
         ({"input_ids": (1, 8), "attention_mask": (1, 8)}, "input_ids of 3 x 7"),
-        ({"input_ids": (4, 7), "attention_mask": (4, 7)}, "input_ids of 3 x 7"),
+        ({"input_ids": (4, 7), "attention_mask": (3, 7)}, "input_ids of 3 x 7"),
         ({"input_ids": (1, 5)}, "input_ids of 3 x 7"),
     ],
 )
 def test_inputs_that_do_not_fit(inputs: dict[str, tuple[int, int]], message: str) -> None:
-    """Longer texts, more rows, and a shorter text of a program that takes no mask."""
+    """Longer texts, more rows of a step or of one input alone, and a shorter text of a program that takes no mask."""
     runner = FixedSizeRunner(Recorder(), SHAPES, 0, [])
     arrays = {name: np.ones(shape, np.int64) for name, shape in inputs.items()}
     with pytest.raises(InputError, match=message):
         runner.run(arrays)
     with pytest.raises(InputError, match=message):
         runner.step(arrays)
+
+
+def test_many_rows_run_in_several_passes() -> None:
+    """Eight rows of a program of three: the last pass has two, and a row more that is cut off again."""
+
+    class Doubling(Recorder):
+        passes = 0
+
+        def run(self, inputs: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
+            assert inputs["input_ids"].shape == (3, 7)
+            self.passes += 1
+            return {"tokens": inputs["input_ids"], "logits": 2 * inputs["input_ids"][:, :2]}
+
+    program = Doubling()
+    ids = np.arange(40).reshape(8, 5)
+    outputs = FixedSizeRunner(program, SHAPES, 9, ["tokens"]).run(
+        {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    )
+    assert program.passes == 3
+    assert outputs["tokens"].tolist() == ids.tolist()
+    assert outputs["logits"].tolist() == (2 * ids[:, :2]).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.transformers
+def test_batch_is_the_number_of_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A text with three labels is three rows of the model: the program has the two rows that are asked for."""
+    pytest.importorskip("onnxruntime")
+    from equipoise.cli.main import run as command
+    from equipoise.validators.pipeline import run_pipeline
+
+    folder, out = TASKS / "zero-shot-classification", tmp_path / "out"
+    arguments = ["export", str(folder), str(out), "--to", "onnx", "--no-validate", "--batch"]
+    assert command([*arguments, "1"]) == 2
+    assert "a sample gives 2 or 3 or 4 rows" in capsys.readouterr().err
+    assert command([*arguments, "2"]) == 0
+    inputs = json.loads((out / "artifact.json").read_text())["inputs"]
+    assert {one["shape"][0] for one in inputs.values()} == {2}
+    sample = {"text": "The owl eats mice.", "candidate_labels": ["animals", "sea", "food"]}
+    found, expected = (
+        run_pipeline("zero-shot-classification", one, [sample]) for one in (out, folder)
+    )
+    assert _rounded(found) == _rounded(expected)
 
 
 @pytest.mark.slow

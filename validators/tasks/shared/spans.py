@@ -31,7 +31,7 @@ def positive_count(name: str, value: int | None, default: int) -> int:
         InputError: It is less than one.
     """
     if value is not None and value < 1:
-        raise InputError(f"the option {name} must be at least 1", found=str(value))
+        raise InputError(f"the option {name} takes at least 1", found=str(value))
     return default if value is None else int(value)
 
 
