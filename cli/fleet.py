@@ -111,7 +111,7 @@ def _run_fleet(
         shard=shard,
         redo=redo,
     )
-    counts = run_fleet(fleet, _tell)
+    counts = run_fleet(fleet, _tell, _tell_waiting)
     _print_status(fleet_status([results]), as_json=as_json)
     codes = [code for status, code in _EXIT_CODES.items() if counts[status]]
     return codes[0] if codes else _run.EXIT_OK
@@ -142,6 +142,10 @@ def _tell(result: dict[str, Any], number: int, count: int) -> None:
     _output.echo(
         f"[{number}/{count}] {result['status']}  {result['source']}  {verdict[:160]}", err=True
     )
+
+
+def _tell_waiting(count: int) -> None:
+    _output.echo(f"{count} more are run by other processes; waiting for them", err=True)
 
 
 def _numbers(resources: tuple[tuple[str, str], ...]) -> dict[str, float]:

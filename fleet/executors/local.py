@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -81,8 +82,9 @@ class LocalExecutor:
             if left:  # interrupted: what runs has no result
                 for runner in runners:
                     runner.stop()
+                end = time.monotonic() + _END_SECONDS
                 for thread in threads:
-                    thread.join(_END_SECONDS)
+                    thread.join(max(0.0, end - time.monotonic()))
 
 
 def _places(
