@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
+import click
 import pytest
 
-from equipoise.cli._worker_options import WarmPools, WorkerOptions
-from equipoise.cli.main import run
+from equipoise.cli._worker_options import WarmPools, WorkerOptions, status_line
 from equipoise.convert.core.errors import InputError
 
 OPTIONS = WorkerOptions("cpu", (("oracle", "/x/python"),), None, 600.0, None)
-MODEL = Path(__file__).parents[2] / "fixtures" / "tasks" / "text-classification"
 
 
 def test_processes_stay_while_commands_ask_for_the_same() -> None:
@@ -43,13 +41,11 @@ def test_an_interpreter_that_is_not_there() -> None:
         OPTIONS.check_interpreters()
 
 
-@pytest.mark.slow
-def test_a_command_of_a_fleet_tells_its_steps(tmp_path: Path) -> None:
+def test_a_command_of_a_fleet_tells_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
     """They do not go to stderr, whose end is kept as the last words."""
-    pytest.importorskip("transformers")
     steps: list[str] = []
-    with closing(WarmPools()) as pools:
-        pools.tell = steps.append
-        line = ["validate", str(MODEL), "--max-samples", "1", "--json", str(tmp_path / "r.json")]
-        assert run([*line, "--cases", "single", "--backends", "pytorch"], pool=pools) == 0
-    assert "reference: single" in steps
+    pools = WarmPools()
+    pools.tell = steps.append
+    with click.Context(click.Command("validate"), obj=pools).scope(), status_line() as tell:
+        tell("reference: single")
+    assert (steps, capsys.readouterr().err) == (["reference: single"], "")
