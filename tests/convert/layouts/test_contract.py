@@ -26,7 +26,9 @@ def test_formats_name_containers_that_exist(layout: str) -> None:
         assert name == form.name
         assert name.startswith(layout)
         assert form.container in container_names()
-        assert form.writable == hasattr(container_module(form.container), "Writer")
+        # Keras finds variables by its object graph, which is not written: a checkpoint of names is Google's alone.
+        if form.writable or name != "tensorflow-checkpoint":
+            assert form.writable == hasattr(container_module(form.container), "Writer")
 
 
 @pytest.mark.parametrize("layout", layout_names())
