@@ -4,44 +4,32 @@
     python benchmarks/derive_coverage.py types --limit 200   # types of export_configs.json, in a shuffled order
     python benchmarks/derive_coverage.py page                # docs/coverage.md from the results
 
-Results are saved after every type; types that have a result are skipped. Needs torch and transformers.
+Types that have a result in ``benchmarks/results`` are skipped; the others are added there at the end. Needs torch and transformers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import random
-import signal
-import tempfile
-import time
-from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from coverage_page import write_page
+from measurement_jobs import add_options, finished_jobs, make_job
 
-from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.architectures.config import Config
-from equipoise.convert.architectures.expand import expand
-from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.architectures.spec_files import spec_names
-from equipoise.convert.core.errors import EquipoiseError
-from equipoise.convert.derive import DerivedArchitecture, derive
-from equipoise.convert.derive.probe.model_classes import build_errors
-from equipoise.convert.derive.spec_file.check import file_tensors
-from equipoise.convert.derive.spec_file.compose import parse_spec
-from equipoise.convert.layouts import layout_module
-from equipoise.fixtures import models
+from equipoise.convert.files.atomic import write_atomic
+from equipoise.fleet.core.store import Result
+from equipoise.fleet.running.worker_process import Limits
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "derive-coverage.json"
-CONFIGS = ROOT / "benchmarks" / "export_configs.json"
-TWO_LABEL_SUFFIXES = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
-TIME_LIMIT_SECONDS = 120
-"""CPU time limit for one type; a type that takes longer counts as failed."""
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "derive-coverage.json"
+CONFIGS = HERE / "export_configs.json"
+TIME_LIMIT_SECONDS = 1200
+"""Time limit for one type; its worker allows a tenth of it as CPU time."""
+JOBS_PER_WORKER = 25
+"""Number of types after which a worker is started anew: modules that were imported for one stay in memory."""
 
 
 def main() -> None:
@@ -53,221 +41,55 @@ def main() -> None:
         "--again", action="store_true", help="also types that were not complete before"
     )
     parser.add_argument("--only", nargs="*", help="derive only these types, again")
-    options = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"own": {}, "types": {}}
-    if options.what == "page":
-        write_page()
-        return
-    if options.what == "own":
-        names, work = list(spec_names()), derive_own_spec
+    add_options(parser)
+    given = parser.parse_args()
+    if given.what != "page":
+        results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"own": {}, "types": {}}
+        done = results[given.what]
+        jobs = [make_job(given.what, name, (), content_of(name)) for name in choose(given, done)]
+        limits = Limits(seconds=TIME_LIMIT_SECONDS, jobs=JOBS_PER_WORKER)
+        worker = HERE / "derive_worker.py"
+        with finished_jobs(
+            "derive-coverage", jobs, worker, given, describe, limits=limits, retries=0
+        ) as found:
+            done.update({one["source"]: answer_of(one) for one in found.values()})
+            write_atomic(RESULTS, json.dumps(results, indent=1, sort_keys=True) + "\n")
+    write_page()
+
+
+def choose(given: argparse.Namespace, done: dict[str, Any]) -> list[str]:
+    """Returns the types to derive."""
+    if given.what == "own":
+        names = list(spec_names())
     else:
-        names, work = list(json.loads(CONFIGS.read_text())["types"]), derive_type
+        names = list(json.loads(CONFIGS.read_text())["types"])
         random.Random(0).shuffle(names)
-    import_module("transformers.models.bert.modeling_bert")  # once, for all forked processes
-    done = results[options.what]
-    wanted = [name for name in names if options.only and name in options.only]
-    if not options.only:
-        wanted = [
-            name
-            for name in names[: options.limit]
-            if name not in done or (options.again and done[name]["result"] != "complete")
-        ]
-    for name in wanted:
-        done[name] = _run_in_fork(work, name)
-        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-        print(name, done[name]["result"], done[name].get("why", "")[:150], flush=True)
+    if given.only:
+        return [name for name in names if name in given.only]
+    return [
+        name
+        for name in names[: given.limit]
+        if name not in done or (given.again and done[name]["result"] != "complete")
+    ]
 
 
-def _run_in_fork(work: Callable[[str], dict[str, Any]], name: str) -> dict[str, Any]:
-    """Returns the result of ``work(name)``, run in a forked process so that a crash or a hang affects only this type."""
-    here, there = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(
-        target=_send_result, args=(work, name, there)
-    )
-    start = time.perf_counter()
-    child.start()
-    there.close()  # so that recv() raises EOFError if the child dies
-    found: dict[str, Any] = {
-        "result": "failed",
-        "why": f"took more than {10 * TIME_LIMIT_SECONDS} seconds",
-    }
-    try:
-        if here.poll(10 * TIME_LIMIT_SECONDS):
-            found = here.recv()
-    except EOFError:
-        found = {
-            "result": "failed",
-            "why": f"the process died, or computed for more than {TIME_LIMIT_SECONDS} seconds",
-        }
-    child.kill()
-    child.join()
-    return {**found, "seconds": round(time.perf_counter() - start, 1)}
+def content_of(name: str) -> object:
+    """Returns the config of a type, which decides what is derived."""
+    return json.loads(CONFIGS.read_text())["types"].get(name)
 
 
-def _send_result(work: Callable[[str], dict[str, Any]], name: str, answer: Any) -> None:
-    signal.setitimer(
-        signal.ITIMER_PROF, TIME_LIMIT_SECONDS
-    )  # CPU time: other jobs may occupy the cores
-    try:
-        answer.send(work(name))
-    except (*build_errors(), EquipoiseError) as error:
-        answer.send({"result": "failed", "why": f"{type(error).__name__}: {str(error)[:300]}"})
+def answer_of(result: Result) -> dict[str, Any]:
+    """Returns what became of a type, as the file of results has it; a type whose worker died has failed."""
+    seconds = round(result["run"]["seconds"], 1)
+    if result["summary"]:
+        return {**result["summary"], "seconds": seconds}
+    return {"result": "failed", "why": result["error"]["message"][:300], "seconds": seconds}
 
 
-def derive_own_spec(model_type: str) -> dict[str, Any]:
-    """Returns whether the derived file needs the same tensors as Equipoise's own, for every class and config of fixtures/."""
-    import transformers
-
-    spec = load_spec(model_type)
-    family = next(
-        (
-            one
-            for one in possible_families(model_type)
-            if (models.CONFIGS / f"{one}.toml").is_file()
-        ),
-        "",
-    )
-    assert spec is not None
-    if model_type not in transformers.CONFIG_MAPPING:
-        return {"result": "unknown", "why": "transformers 5 no longer has this type"}
-    kind = transformers.CONFIG_MAPPING[model_type]
-    configs = {}
-    for name in models.config_names(family):
-        values = models.config_values(family, name)
-        parts = [key for key in ("text", "vision") if key in model_type.split("_")]
-        if family != model_type and parts:
-            values = values.get(f"{parts[0]}_config", {})
-        plain = kind().to_dict()
-        values = {
-            key: float(one) if isinstance(plain.get(key), float) else one
-            for key, one in values.items()
-        }
-        configs[name] = kind(**values).to_dict()
-    with tempfile.TemporaryDirectory() as folder:
-        files = []
-        for name, one in configs.items():
-            files.append(Path(folder) / f"{name}.json")
-            files[-1].write_text(json.dumps(one, default=str))
-        first, *also = map(str, files)
-        compared, differing, missing = compare_specs(spec, family, configs, derive(first))
-        one_config = bool(compared) and not differing
-        if not one_config and also:
-            signal.setitimer(signal.ITIMER_PROF, TIME_LIMIT_SECONDS)
-            compared, differing, missing = compare_specs(
-                spec, family, configs, derive(first, also=also)
-            )
-    good = compared and not differing
-    return {
-        "result": "complete" if good else "differs",
-        "why": "; ".join(differing[:3]) or ("" if compared else "nothing to compare"),
-        "compared": compared,
-        "from one config": one_config,
-        "not in transformers 5": missing,
-    }
-
-
-def compare_specs(
-    spec: ArchitectureSpec, family: str, configs: Mapping[str, Any], found: DerivedArchitecture
-) -> tuple[int, list[str], list[str]]:
-    """Returns the number of comparisons of a derived file with Equipoise's own, the differences, and the missing classes."""
-    derived = parse_spec(found.text, spec.model_type)
-    differing, compared = [], 0
-    for name, values in configs.items():
-        meant = models.about(family, name).get("classes")
-        for cls in spec.classes.values():
-            theirs = derived.class_by_name(cls.name)
-            if (meant and cls.name not in meant) or theirs is None:
-                continue
-            try:
-                # Heads for spans and sentence order have two logits, whatever the labels.
-                two = cls.name.endswith(TWO_LABEL_SUFFIXES)
-                config = Config({**values, "id2label": {"0": "", "1": ""}} if two else values)
-                expansion = expand(spec, cls, config)
-                ours, ours_allowed = file_tensors(expansion)
-                needed, allowed = file_tensors(expand(derived, theirs, config))
-                # A tower saved alone has names with or without its prefix; Equipoise's spec accepts both.
-                view = layout_module("pytorch").view(expansion)
-                aliases = view.aliases
-                needed, allowed = (
-                    {aliases.get(n, n): shape for n, shape in one.items()}
-                    for one in (needed, allowed)
-                )
-            except EquipoiseError as error:
-                differing.append(f"{cls.name} under {name}: {error.message}")
-                continue
-            compared += 1
-            # A counter or a computed table may be stored or not: both files are right.
-            odd = {
-                n
-                for n in ours.keys() ^ needed.keys()
-                if n in allowed and ours_allowed.get(n) == allowed[n]
-            }
-            # Transformers 5 computes some tensors that transformers 4 stored, such as Swin's relative position index.
-            made = {n for n, one in expansion.parameters.items() if one.computed}
-            odd |= {
-                target
-                for rule in view.rules
-                if made.issuperset(rule.sources)
-                for target in rule.targets
-                if target not in allowed
-            }
-            wrong = {n for n in ours.keys() | needed.keys() if ours.get(n) != needed.get(n)} - odd
-            differing += [f"{cls.name} under {name}: {one}" for one in sorted(wrong)[:2]]
-    missing = [c.name for c in spec.classes.values() if derived.class_by_name(c.name) is None]
-    return compared, differing, missing
-
-
-def possible_families(model_type: str) -> list[str]:
-    """Returns the families whose configs may fit a type: its own, and that of the model it is a tower of."""
-    return [model_type, model_type.partition("_text_model")[0].partition("_vision_model")[0]]
-
-
-def derive_type(model_type: str) -> dict[str, Any]:
-    """Returns whether a type is derived completely and converts to Flax's layout and back bit for bit."""
-    import torch
-    import transformers
-
-    entry = json.loads(CONFIGS.read_text())["types"][model_type]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        values = {**entry["config"], "model_type": model_type, "architectures": [entry["class"]]}
-        (folder / "config.json").write_text(json.dumps(values))
-        try:
-            found = derive(str(folder))
-        except EquipoiseError as error:
-            return {"result": "not built", "why": error.message + f" {error.found}"[:200]}
-        about = {"configs": found.configs, "classes": len(found.classes)}
-        bad = [f"{cls}: {many[0]}" for cls, many in found.classes.items() if many]
-        why = "; ".join([*found.unsolved, *bad])[:400]
-        if not found.exact_for_given_config:
-            return {"result": "incomplete", "why": why, **about}
-        file = folder / "derived.toml"
-        file.write_text(found.text)
-        torch.manual_seed(0)
-        config = transformers.CONFIG_MAPPING[model_type].from_dict(values)
-        cls = entry["class"] if entry["class"] in found.classes else next(iter(found.classes))
-        getattr(transformers, cls)(config).save_pretrained(folder / "model")
-        problem = round_trip(folder / "model", folder, file)
-        if problem:
-            return {"result": "round trip", "why": problem, **about}
-        return {"result": "complete" if found.complete else "as given", "why": why, **about}
-
-
-def round_trip(model: Path, folder: Path, file: Path) -> str:
-    """Converts PyTorch -> Flax -> PyTorch; returns a description of the differences, empty if there are none."""
-    try:
-        convert(model, folder / "flax", to="flax", architecture=str(file))
-        convert(folder / "flax", folder / "back", to="pytorch", architecture=str(file))
-    except EquipoiseError as error:
-        return str(error).replace(f"{folder}/", "")[:300]
-    before, after = (
-        {n: (ref.dtype, ref.shape, ref.read().tobytes()) for n, ref in open_checkpoint(one).items()}
-        for one in (model, folder / "back")
-    )
-    wrong = sorted(
-        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
-    )
-    return f"{len(wrong)} tensors differ: {wrong[:3]}" if wrong else ""
+def describe(result: Result) -> str:
+    """Returns what became of a type in a line."""
+    found = answer_of(result)
+    return f"{found['result']} {found.get('why', '')[:150]}"
 
 
 if __name__ == "__main__":

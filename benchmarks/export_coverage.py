@@ -1,46 +1,31 @@
 """Measures which model types of transformers can be exported and validated, each as a tiny random model.
 
-    python benchmarks/export_coverage.py CONFIGS [--target T ...] [--heads] [--again] [--part 1/2] [--seconds N] [TYPE ...]
+    python benchmarks/export_coverage.py CONFIGS [--target T ...] [--heads] [--again] [--workers N] [--shard 1/2] [TYPE ...]
 
 CONFIGS is a JSON file with ``types``: for each model type its class, the shapes of its inputs and a small config;
-``benchmarks/export_configs.json`` is one for transformers 5.23. Results go to a file of ``benchmarks/results`` after each
-model; models that have a result are skipped, so the command can be stopped and started again. The model is built once for
-all targets. Parts may run in parallel, each with a results file of its own; the next run without ``--part`` merges
-the files. ``docs/coverage.md`` is written from the results.
+``benchmarks/export_configs.json`` is one for transformers 5.23. A job is a model type with its heads; the model is built once for
+all targets. Pairs that have a result in ``benchmarks/results`` are skipped. At the end the results go there, and
+``docs/coverage.md`` is written from them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from coverage_page import is_judged, write_page
-from export_targets import TARGETS, ResultStore
-from export_tasks import BASE_TASK, list_pairs
+from export_targets import TARGETS, read_pairs, write_pairs
+from export_tasks import list_pairs
+from measurement_jobs import add_options, describe_error, finished_jobs, make_job
 
-from equipoise.convert.core.errors import WorkerError
-from equipoise.exporters.target import find_target
-from equipoise.validators.core.tolerance import DEFAULTS
-from equipoise.validators.export.attempts import summarize_worker_error
-from equipoise.validators.judgement.results import Verdict
-from equipoise.validators.judgement.verdict import judge_case
-from equipoise.validators.runtime.process import WorkerPool
+from equipoise.fleet.core.store import Result
+from equipoise.fleet.running.worker_process import Limits
 
 HERE = Path(__file__).parent
-WORKER = HERE / "export_worker.py"
-TORCH_EXPORT_WAYS = ("dynamo", "transformers")
-"""Strategies for the ONNX target that begin with ``torch.export``."""
-PAIRS_PER_POOL = 20
-"""Number of pairs after which the worker processes are restarted: tracers keep much of what they traced in memory, and slow down."""
-TORCH_EXPORT_ERRORS = ("GuardOnDataDependentSymNode", "UserError", "DataDependentOutputException")
-"""Prefixes of errors that ``torch.export`` itself raises, not the translation to ONNX."""
-TIME_LIMIT_SECONDS = 300
-"""Time limit for one worker call, such as one export attempt."""
+JOBS_PER_WORKER = 10
+"""Number of model types after which a worker is started anew: tracers keep much of what they traced in memory, and slow down."""
 
 
 def main() -> None:
@@ -48,221 +33,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", type=Path)
     parser.add_argument("types", nargs="*")
-    parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--heads", action="store_true", help="also the heads of tasks")
     parser.add_argument("--again", action="store_true", help="also pairs without a passing program")
     parser.add_argument("--target", choices=sorted(TARGETS), action="append", help="default: onnx")
-    parser.add_argument("--part", default="1/1", help="number of this part / number of parts")
+    add_options(parser)
     given = parser.parse_intermixed_args()
     types = json.loads(given.configs.read_text())["types"]
-    part, parts = (int(number) for number in given.part.split("/"))
-    targets = given.target or ["onnx"]
-    stores = {target: ResultStore(target, part, parts) for target in targets}
-    limit = time.monotonic() + given.seconds
-    remaining = []
-    for index, (key, entry) in enumerate(list_pairs(types, given.types, heads=given.heads)):
-        missing = [one for one in targets if _is_missing(key, stores[one].pairs, again=given.again)]
-        if missing and index % parts == part - 1:
-            remaining.append((key, entry, missing))
-    for first in range(0, len(remaining), PAIRS_PER_POOL):
-        with WorkerPool(time_limit=TIME_LIMIT_SECONDS) as workers:
-            for key, entry, missing in remaining[first : first + PAIRS_PER_POOL]:
-                start = time.monotonic()
-                if start > limit:
-                    break
-                done = {target: stores[target].pairs for target in missing}
-                for target, found in _measure_pair(key, entry, done, workers).items():
-                    stores[target].add(key, found)
-                duration = f"{time.monotonic() - start:.1f} s"
-                for target in missing:
-                    found = done[target][key]
-                    columns = (target, found["verdict"], found.get("reason", "")[:150])
-                    print(key, duration, *columns, flush=True)
-    for target in targets:
-        stores[target].save()
-    if parts == 1:
-        write_page()
+    pairs = {target: read_pairs(target) for target in given.target or ["onnx"]}
+    wanted: dict[str, dict[str, list[str]]] = {}
+    for key, _ in list_pairs(types, given.types, heads=given.heads):
+        missing = [one for one in pairs if _is_missing(key, pairs[one], again=given.again)]
+        if missing:
+            wanted.setdefault(key.partition(" ")[0], {})[key] = missing
+    jobs = [
+        make_job("export-type", name, (given.configs.absolute(), json.dumps(targets)), types[name])
+        for name, targets in wanted.items()
+    ]
+    worker = HERE / "export_coverage_worker.py"
+    limits = Limits(jobs=JOBS_PER_WORKER)
+    with finished_jobs("export-coverage", jobs, worker, given, _describe, limits=limits) as results:
+        for result in results.values():
+            for target, found in result["summary"].items():
+                pairs[target].update(found)
+        for target, found in pairs.items():
+            write_pairs(target, found)
+    write_page()
 
 
 def _is_missing(key: str, done: dict[str, Any], *, again: bool) -> bool:
     return key not in done or (again and not is_judged(done[key]))
 
 
-def _measure_pair(
-    key: str, entry: dict[str, Any], done: dict[str, dict[str, Any]], workers: WorkerPool
-) -> dict[str, dict[str, Any]]:
-    """Returns the results of one model type and task by target; reuses the result of another task with the same class."""
-    model_type, _, task = key.partition(" ")
-    found = {}
-    for target, pairs_done in done.items():
-        mine = {
-            other: one
-            for other, one in pairs_done.items()
-            if other.startswith(f"{model_type} ")
-            and other != key
-            and one["class"] == entry["class"]
-        }
-        if mine and task != "multiple-choice":
-            found[target] = next(iter(mine.values()))
-    served = {
-        target: pairs_done.get(f"{model_type} {BASE_TASK}", {}).get("way")
-        for target, pairs_done in done.items()
-        if target not in found
-    }
-    return found | (_measure_model(model_type, entry, served, workers) if served else {})
-
-
-def _measure_model(
-    model_type: str, entry: dict[str, Any], served: dict[str, str | None], workers: WorkerPool
-) -> dict[str, dict[str, Any]]:
-    """Returns the result of one model by target, with all attempts; the strategy that worked for the base model is tried first."""
-    given = {
-        "model_type": model_type,
-        "config": entry["config"],
-        "class_name": entry["class"],
-    }
-    about: dict[str, Any] = {"class": entry["class"]}
-    found: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-
-        def build() -> None:
-            environment = workers.get("pytorch")
-            shapes = entry["inputs"]
-            about.update(environment.call(WORKER, "build", **given, shapes=shapes, folder=folder))
-
-        try:
-            build()
-        except WorkerError as error:
-            missing = {**about, "verdict": "does not run", "reason": summarize_worker_error(error)}
-            return dict.fromkeys(served, missing)
-        refused: dict[str, str] | None = None
-        for target, first in served.items():
-            tried = _try_ways(given, first, target, folder, workers)
-            right = any(map(is_judged, tried))
-            # For a head, this is checked only if it explains a failure.
-            if refused is None:
-                refused = (
-                    {} if right and first else _torch_export_refusal(tried, given, folder, workers)
-                )
-            if not right:
-                tried += _try_with_precomputed_inputs(given, target, folder, workers)
-                build()  # restores the inputs that precompute() replaced
-            best = min(tried, key=lambda one: _VERDICT_ORDER.index(one["verdict"]))
-            others = [one for one in tried if one is not best]
-            found[target] = {**about, **best, "others": others, **refused}
-    return found
-
-
-def _try_ways(
-    given: dict[str, Any], served: str | None, target: str, folder: str, workers: WorkerPool
-) -> list[dict[str, Any]]:
-    """Returns the results of the export strategies in order, up to the first that passes."""
-    tried: list[dict[str, Any]] = []
-    for way in sorted(find_target(target).ways, key=lambda way: way != served):
-        tried.append(_try_way(way, given, target, folder, workers))
-        if is_judged(tried[-1]):
-            break
-    return tried
-
-
-def _try_with_precomputed_inputs(
-    given: dict[str, Any], target: str, folder: str, workers: WorkerPool
-) -> list[dict[str, Any]]:
-    """Returns the result of an export where tensors that the model computes from Python sizes, such as positions, are inputs."""
-    try:
-        names = workers.get("pytorch").call(WORKER, "precompute", **given, folder=folder)["names"]
-    except WorkerError:
-        return []
-    found = _try_way("transformers", given, target, folder, workers)
-    return [{**found, "computed": names}]
-
-
-_VERDICT_ORDER = [verdict.value for verdict in Verdict] + ["not exported"]
-
-
-def _torch_export_refusal(
-    tried: list[dict[str, Any]], given: dict[str, Any], folder: str, workers: WorkerPool
-) -> dict[str, str]:
-    """Returns why ``torch.export`` refuses the model, both called plainly and as transformers calls it.
-
-    Empty if it accepts the model in one of these ways.
-    """
-    plain = {"dynamo" if one["way"] == "export" else one["way"]: one for one in tried}
-    reasons = []
-    for way in TORCH_EXPORT_WAYS:
-        found = plain.get(way)
-        if found is not None and found["verdict"] != "not exported":
-            return {}
-        if found is not None and found["reason"].startswith(TORCH_EXPORT_ERRORS):
-            reasons.append(found["reason"])
-            continue
-        try:
-            workers.get("pytorch").call(
-                WORKER, "check_torch_export", **given, way=way, folder=folder
-            )
-        except WorkerError as error:
-            reasons.append(summarize_worker_error(error))
-        else:
-            return {}
-    return {"refused": reasons[0]}
-
-
-def _try_way(
-    way: str, given: dict[str, Any], target: str, folder: str, workers: WorkerPool
-) -> dict[str, Any]:
-    """Exports a model with one strategy, runs the program and returns the verdict."""
-    start = time.monotonic()
-    try:
-        environment = workers.get("pytorch")
-        made = environment.call(WORKER, "export", **given, target=target, way=way, folder=folder)
-    except WorkerError as error:
-        return {"way": way, "verdict": "not exported", "reason": summarize_worker_error(error)}
-    seconds = round(time.monotonic() - start, 1)
-    about = TARGETS[target]
-    try:
-        ran = workers.get(target).call(WORKER, about.run, folder=folder)
-    except WorkerError as error:
-        return {
-            "way": way,
-            "verdict": "failed",
-            "reason": summarize_worker_error(error),
-            "seconds": seconds,
-        }
-    verdict, reason = _judge_program(Path(folder), about.kinds)
-    notes = {"notes": made["notes"]} if made["notes"] else {}
-    fields = {"reason": reason, "seconds": seconds, **ran, **notes}
-    return {"way": way, "verdict": verdict.value, **fields}
-
-
-def _judge_program(folder: Path, kinds: tuple[str, ...]) -> tuple[Verdict, str]:
-    """Returns the worst verdict over both batches and all runs of the program, with its reason."""
-    worst, reason = Verdict.IDENTICAL, ""
-    for batch in ("first", "second"):
-        reference, truth = (
-            _load(folder / f"{batch}-{kind}.npz") for kind in ("reference", "truth")
-        )
-        for kind in kinds:
-            case = judge_case(
-                f"{batch} {kind}",
-                _load(folder / f"{batch}-{kind}.npz"),
-                reference,
-                truth,
-                valid={},
-                precision="float32",
-                tolerance=DEFAULTS["float32"],
-                decisions=(),
-                own=(),
-            )
-            if case.verdict.rank > worst.rank:
-                worst = case.verdict
-                first = max(case.outputs, key=lambda output: output.verdict.rank)
-                reason = "" if first.reason == "" else f"{case.case}: {first.name}: {first.reason}"
-    return worst, reason
-
-
-def _load(path: Path) -> dict[str, Any]:
-    with np.load(path) as stored:
-        return {name: stored[name] for name in stored.files}
+def _describe(result: Result) -> str:
+    """Returns a line for each pair and target, or why there is none: such a pair has no result then."""
+    lines = [
+        f"{key} {target} {one['verdict']} {one.get('reason', '')[:150]}"
+        for target, found in result["summary"].items()
+        for key, one in found.items()
+    ]
+    return "\n  ".join(["", *lines]) if lines else describe_error(result)
 
 
 if __name__ == "__main__":

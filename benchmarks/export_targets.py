@@ -46,36 +46,14 @@ TARGETS = {
 }
 
 
-class ResultStore:
-    """The results of one target so far, merged over all parts; each part writes a file of its own.
+def read_pairs(target: str) -> dict[str, Any]:
+    """Returns the results of a target so far: pair of model type and task -> result."""
+    path = TARGETS[target].results
+    found: dict[str, Any] = json.loads(path.read_text())["pairs"] if path.exists() else {}
+    return found
 
-    Args:
-        target: The target.
-        part: Number of this part, from 1.
-        parts: Number of parts; with 1, the files of earlier parts are merged into one.
-    """
 
-    def __init__(self, target: str, part: int, parts: int) -> None:
-        merged_file = TARGETS[target].results
-        others = sorted(merged_file.parent.glob(f"{merged_file.stem}.part-*.json"))
-        self.pairs: dict[str, Any] = {}
-        for path in (merged_file, *others):
-            self.pairs.update(json.loads(path.read_text())["pairs"] if path.exists() else {})
-        self.path = merged_file if parts == 1 else merged_file.with_suffix(f".part-{part}.json")
-        self.own = self.pairs if parts == 1 else {}
-        self.merged = others if parts == 1 else []
-
-    def add(self, key: str, found: dict[str, Any]) -> None:
-        """Adds one result and writes the file."""
-        self.pairs[key] = self.own[key] = found
-        self._write()
-
-    def save(self) -> None:
-        """Writes all results and removes the files of the parts that were merged."""
-        self._write()
-        for path in self.merged:
-            path.unlink(missing_ok=True)
-
-    def _write(self) -> None:
-        self.path.parent.mkdir(exist_ok=True)
-        write_atomic(self.path, json.dumps({"pairs": self.own}, indent=1, sort_keys=True) + "\n")
+def write_pairs(target: str, pairs: dict[str, Any]) -> None:
+    """Writes the results of a target."""
+    text = json.dumps({"pairs": pairs}, indent=1, sort_keys=True) + "\n"
+    write_atomic(TARGETS[target].results, text)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from equipoise.cli import _output, _run, _validation
+from equipoise.cli import _output, _run, _validation, _worker_options
 from equipoise.cli._completion import complete_backends
 from equipoise.cli._types import PathName, SourceName
 from equipoise.cli.validate import exit_code
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     help="Folder for a minimal script that reproduces it.",
 )
 @_run.json_option
-@_validation.worker_options
+@_worker_options.worker_options
 @_run.handle_errors
 def command(
     model: str,
@@ -44,7 +44,7 @@ def command(
     case: str | None,
     repro: Path | None,
     as_json: bool,
-    workers: _validation.WorkerOptions,
+    workers: _worker_options.WorkerOptions,
 ) -> int:
     """Show the error of every module of MODEL on each backend or ARTIFACT, and where it is first beyond noise.
 
@@ -59,7 +59,7 @@ def command(
     names = [name.strip() for name in backends.split(",")] if backends else None
     with (
         workers.pool() as pool,
-        _validation.status_line() as tell,
+        _worker_options.status_line() as tell,
     ):
         found = validate(
             Request(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from equipoise.cli import _output, _run, _validation
+from equipoise.cli import _output, _run, _worker_options
 from equipoise.cli._types import PathName
 
 
@@ -44,7 +44,7 @@ def command(
             "the name of an environment is missing",
             expected=", ".join(environments.environment_names()),
         )
-    with _validation.status_line() as tell:
+    with _worker_options.status_line() as tell:
         created = environments.create_environment(name, path, python=python, force=force, tell=tell)
     _output.echo(f"created {created}")
     return _run.EXIT_OK

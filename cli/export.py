@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from equipoise.cli import _output, _run, _validation
+from equipoise.cli import _output, _run, _validation, _worker_options
 from equipoise.cli._completion import complete_target
 from equipoise.cli._types import ByteSize, PathName, SourceName
 from equipoise.cli.validate import exit_code, override_tolerance, print_report
@@ -109,7 +109,7 @@ class AxisSize(click.ParamType[int | str]):
 )
 @click.option("--ways", help="Export strategies to try, separated by commas; default: all.")
 @click.option("--force", is_flag=True, help="Replace an output folder that Equipoise made.")
-@_validation.worker_options
+@_worker_options.worker_options
 @_run.json_option
 @_run.handle_errors
 def command(
@@ -137,7 +137,7 @@ def command(
     strict: bool | None,
     ways: str | None,
     force: bool,
-    workers: _validation.WorkerOptions,
+    workers: _worker_options.WorkerOptions,
     as_json: bool,
 ) -> int:
     """Export MODEL as a program into the folder OUTPUT and validate it on all cases of its task.
@@ -157,7 +157,7 @@ def command(
     sizes = {"batch": batch, "sequence": sequence}
     with (
         workers.pool() as pool,
-        _validation.status_line() as tell,
+        _worker_options.status_line() as tell,
     ):
         folder = resolve_source(model)
         if folder.is_dir():

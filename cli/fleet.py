@@ -11,13 +11,13 @@ import click
 
 from equipoise.cli import _output, _run, _validation
 from equipoise.cli._types import ByteSize, Duration, NameValue, PathName
+from equipoise.fleet.core.commands import COMMANDS
 from equipoise.fleet.core.statuses import STATUSES
 
 if TYPE_CHECKING:
     from equipoise.fleet.publishing.plan import Publication
     from equipoise.fleet.status import FleetStatus
 
-_COMMANDS = ("convert", "validate", "export")
 _EXIT_CODES = {
     "difference": _run.EXIT_DIFFERENCE,
     "failed": _run.EXIT_BACKEND_FAILED,
@@ -111,7 +111,7 @@ def _run_fleet(
         shard=shard,
         redo=redo,
     )
-    counts = run_fleet(fleet, _tell)
+    counts = run_fleet(fleet, _tell, _tell_waiting)
     _print_status(fleet_status([results]), as_json=as_json)
     codes = [code for status, code in _EXIT_CODES.items() if counts[status]]
     return codes[0] if codes else _run.EXIT_OK
@@ -144,6 +144,10 @@ def _tell(result: dict[str, Any], number: int, count: int) -> None:
     )
 
 
+def _tell_waiting(count: int) -> None:
+    _output.echo(f"{count} more are run by other processes; waiting for them", err=True)
+
+
 def _numbers(resources: tuple[tuple[str, str], ...]) -> dict[str, float]:
     from equipoise.convert.core.errors import InputError
 
@@ -170,7 +174,7 @@ def _print_status(status: FleetStatus, *, as_json: bool) -> None:
         )
 
 
-for _name in _COMMANDS:
+for _name in COMMANDS:
     _callback = _run.handle_errors(partial(_run_fleet, _name))
     command.add_command(
         click.command(_name, help=f"Run `equipoise {_name}` on every source of LIST.")(
@@ -218,7 +222,7 @@ def report_command(results: tuple[Path, ...], page: Path | None, json_file: Path
     if page is not None:
         _validation.write_report(page, to_html(read_rows(results), page.absolute()))
     if json_file is not None:
-        text = json.dumps(read_results(results), indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(read_results(results), indent=1) + "\n"
         _validation.write_report(json_file, text)
     return _run.EXIT_OK
 

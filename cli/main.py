@@ -39,6 +39,7 @@ from equipoise.cli._total_time import TotalTimeOver, start_timer, timer_ended
 from equipoise.cli._types import Duration
 
 if TYPE_CHECKING:
+    from equipoise.cli._worker_options import WarmPools
     from equipoise.validators.runtime.process import WorkerPool
 
 
@@ -118,13 +119,13 @@ def root(total_time: float | None) -> None:
         start_timer(total_time)
 
 
-def run(arguments: Sequence[str], *, pool: WorkerPool | None = None) -> int:
+def run(arguments: Sequence[str], *, pool: WorkerPool | WarmPools | None = None) -> int:
     """Runs a command line; returns the exit code.
 
     Args:
         arguments: The arguments.
         pool: Worker processes to use where the arguments ask for none of their own; None starts and ends processes
-            in each command.
+            in each command. :class:`WarmPools` starts others only where options ask for others.
     """
     try:
         with timer_ended():

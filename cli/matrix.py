@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from equipoise.cli import _output, _run, _validation
+from equipoise.cli import _output, _run, _validation, _worker_options
 from equipoise.cli._types import PathName
 
 if TYPE_CHECKING:
@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     type=PathName(),
     help="Write every report as JSON; - is stdout.",
 )
-@_validation.worker_options
+@click.option(
+    "--workers",
+    "at_once",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Models to validate at once; they share the cores.",
+)
+@_worker_options.worker_options
 @_run.handle_errors
 def command(
     models: tuple[Path, ...],
@@ -41,40 +49,34 @@ def command(
     strict: bool,
     markdown: Path | None,
     json_file: Path | None,
-    workers: _validation.WorkerOptions,
+    at_once: int,
+    workers: _worker_options.WorkerOptions,
 ) -> int:
     """Validate the task of each of MODELS on every backend and print one table of verdicts.
 
-    A folder without config.json stands for the models in it. Exit codes are those of `validate`.
+    A folder without config.json stands for the models in it. Exit codes are those of `validate`. Killed, the same command goes on where it was.
     """
-    from equipoise.validators.core.precision import PRECISIONS
-    from equipoise.validators.matrix import to_markdown, validate_models
+    from equipoise.fleet.matrix import Matrix, validate_models
+    from equipoise.validators.matrix import to_markdown
 
     _validation.check_reports(markdown, json_file)
-    found: list[ModelRow] = []
+    workers.check_interpreters()
+    arguments = ["--precision", precision, *(("--tf32",) if tf32 else ()), *workers.as_arguments()]
     with (
-        workers.pool() as pool,
-        _validation.status_line() as tell,
+        _worker_options.status_line() as progress,
+        validate_models(Matrix(models, arguments, artifacts, at_once), progress, _tell) as rows,
     ):
-        for line in validate_models(
-            models,
-            pool,
-            artifacts=artifacts,
-            precision=PRECISIONS[precision],
-            tf32=tf32,
-            device=workers.device,
-            threads=workers.threads,
-            progress=tell,
-        ):
-            found.append(line)
-            _output.echo(f"{line.name}: {line.summary}", err=True)
-    if markdown is not None:
-        _validation.write_report(markdown, to_markdown(found))
-    if json_file is not None:
-        _validation.write_report(json_file, _json(found))
-    if str(json_file) != "-":
-        _show(found)
-    return _code(found, strict=strict)
+        if markdown is not None:
+            _validation.write_report(markdown, to_markdown(rows))
+        if json_file is not None:
+            _validation.write_report(json_file, _json(rows))
+        if str(json_file) != "-":
+            _show(rows)
+    return _code(rows, strict=strict)
+
+
+def _tell(row: ModelRow) -> None:
+    _output.echo(f"{row.name}: {row.summary}", err=True)
 
 
 def _json(found: list[ModelRow]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from equipoise.cli import _run, _validation
+from equipoise.cli import _run, _validation, _worker_options
 from equipoise.cli._completion import complete_backend, complete_task
 from equipoise.cli._types import NameValue, PathName, SourceName
 
@@ -35,7 +35,7 @@ from equipoise.cli._types import NameValue, PathName, SourceName
     help="A call option of the pipeline, e.g. top_k=3; repeatable; docs/run.md lists all.",
 )
 @click.option("--output", type=PathName(), help="Folder for result images.")
-@_validation.worker_options
+@_worker_options.worker_options
 @_run.handle_errors
 def command(
     task: str,
@@ -45,7 +45,7 @@ def command(
     companions: Path | None,
     options: tuple[tuple[str, str], ...],
     output: Path | None,
-    workers: _validation.WorkerOptions,
+    workers: _worker_options.WorkerOptions,
 ) -> int:
     """Run TASK of MODEL (a model or an artifact) on INPUTS and print the result as JSON.
 
@@ -54,7 +54,7 @@ def command(
     """
     with (
         workers.pool() as pool,
-        _validation.status_line(),
+        _worker_options.status_line(),
     ):
         from equipoise.convert.checkpoints.hub import resolve_source
         from equipoise.validators.pipeline import run_pipeline

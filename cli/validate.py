@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from equipoise.cli import _output, _run, _validation
+from equipoise.cli import _output, _run, _validation, _worker_options
 from equipoise.cli._completion import complete_backends
 from equipoise.cli._types import PathName, SourceName
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     type=PathName(),
     help="Compare with outputs of --save-golden; PyTorch is not needed.",
 )
-@_validation.worker_options
+@_worker_options.worker_options
 @_run.handle_errors
 def command(
     model: str,
@@ -72,7 +72,7 @@ def command(
     json_file: Path | None,
     save_golden: Path | None,
     against_golden: Path | None,
-    workers: _validation.WorkerOptions,
+    workers: _worker_options.WorkerOptions,
 ) -> int:
     """Run the task of MODEL on every backend and compare the outputs with PyTorch's.
 
@@ -88,7 +88,7 @@ def command(
     _validation.check_reports(report, junit, json_file)
     with (
         workers.pool() as pool,
-        _validation.status_line() as tell,
+        _worker_options.status_line() as tell,
     ):
         folder = resolve_source(model)
         _validation.print_own_code_note(folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -41,12 +43,23 @@ class Fleet:
     redo: Collection[str] = ()
 
 
-def run_fleet(fleet: Fleet, tell: Callable[[dict[str, Any], int, int], None]) -> dict[str, int]:
+_POLL_SECONDS = 1.0
+"""How often to look whether the jobs of other processes are done."""
+
+
+def run_fleet(
+    fleet: Fleet,
+    tell: Callable[[dict[str, Any], int, int], None],
+    tell_waiting: Callable[[int], None] = lambda count: None,
+) -> dict[str, int]:
     """Runs the jobs that are not done; returns how many of the jobs have each status.
+
+    Jobs that another process has claimed are waited for at the end, and run here where it is gone.
 
     Args:
         fleet: What to run.
         tell: Called with each result, the number of jobs that have ended, and how many there are to do.
+        tell_waiting: Called with the number of jobs of other processes when nothing else is left to begin.
 
     Raises:
         InputError: There is no such executor, or it cannot run here.
@@ -60,13 +73,20 @@ def run_fleet(fleet: Fleet, tell: Callable[[dict[str, Any], int, int], None]) ->
         store.forget(job.key for job in jobs if job.key in again)
     done = store.done_keys()
     left = [job for job in jobs if job.key not in done]
+    count, number = len(left), 0
     with Claims(store.folder / "claims") as claims:
-        ended = executor.run(
-            _claimed(left, store, claims), fleet.settings, fleet.workers, fleet.resources
-        )
-        for number, result in enumerate(ended, 1):
-            claims.give_up(result["key"])
-            tell(result, number, len(left))
+        while left:
+            running = executor.run(
+                _claimed(left, store, claims), fleet.settings, fleet.workers, fleet.resources
+            )
+            with closing(running) as ended:
+                for result in ended:
+                    number += 1
+                    claims.give_up(result["key"])
+                    tell(result, number, count)
+            done = store.done_keys()
+            others = [job for job in left if job.key not in done]
+            left = _wait_for_others(others, store, claims, tell_waiting)
     own = {job.key for job in jobs}
     found = [one["status"] for one in store.summaries() if one["key"] in own]
     return {status: found.count(status) for status in STATUSES}
@@ -102,3 +122,21 @@ def _claimed(jobs: Sequence[Job], store: ResultStore, claims: Claims) -> Iterato
                 claims.give_up(job.key)
             else:
                 yield job
+
+
+def _wait_for_others(
+    jobs: Sequence[Job], store: ResultStore, claims: Claims, tell_waiting: Callable[[int], None]
+) -> list[Job]:
+    """Waits until each job is done, or its claim is that of a process that is gone; returns those that are free then."""
+    is_told = False
+    while left := [job for job in jobs if not store.is_done(job.key)]:
+        free = [job for job in left if claims.take(job.key)]
+        for job in free:
+            claims.give_up(job.key)
+        if free:
+            return free
+        if not is_told:
+            tell_waiting(len(left))
+            is_told = True
+        time.sleep(_POLL_SECONDS)
+    return []

@@ -228,6 +228,7 @@ def test_every_python_block_is_run() -> None:
         "docs/artifacts.md": 8,  # tests/exporters/test_artifacts.py
         "docs/ci.md": 1,
         "docs/export.md": 1,
+        "docs/fleet.md": 2,  # tests/fleet/test_fleet.py
         "docs/gpu.md": 1,
         "docs/jax.md": 4,
     }

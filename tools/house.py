@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 NAMESPACE = "equipoise"
-MAX_FLOORS = {"fleet": 5, "validators": 7, "exporters": 7, "convert": 9, "cli": 4}
+MAX_FLOORS = {"fleet": 6, "validators": 7, "exporters": 7, "convert": 9, "cli": 4}
 MAX_MODULES_IN_A_FOLDER = 12
 PLUGIN_FOLDERS = frozenset(
     {

@@ -1,20 +1,16 @@
-"""Validates many models on every backend and builds one table of the results."""
+"""The table of many validations: which models and programs there are, a row for each, its text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from equipoise.convert.core.errors import EquipoiseError, InputError
 from equipoise.convert.files.ownership import FILE_MARK
-from equipoise.validators.core.request import Progress, Request
 from equipoise.validators.judgement.results import BackendResult, Report, Verdict
 from equipoise.validators.models.sources import RIGHTS_NOTE, backend_names, resolve_artifact
 from equipoise.validators.report.summary import first_line, remarks
-from equipoise.validators.runtime.process import WorkerPool
-from equipoise.validators.validate import validate
 
 
 @dataclass(frozen=True)
@@ -71,44 +67,6 @@ def _cell_text(results: Sequence[BackendResult]) -> str:
     ratios = [output.ratio or 0.0 for case in result.cases for output in case.outputs]
     noisy = result.verdict in (Verdict.WITHIN_NOISE, Verdict.DECISION_SAFE, Verdict.DIVERGED)
     return f"{result.verdict.value} {max(ratios):.1f}" if noisy and ratios else result.verdict.value
-
-
-def validate_models(
-    models: Sequence[Path],
-    workers: WorkerPool,
-    *,
-    artifacts: Path | None = None,
-    progress: Progress = lambda text: None,
-    **options: Any,
-) -> Iterator[ModelRow]:
-    """Validates one model after the other.
-
-    Args:
-        models: Folders of models, or folders that contain such folders.
-        workers: The worker processes.
-        artifacts: A folder with a subfolder of programs for each model.
-        progress: Called with a description of each step.
-        options: Further fields of :class:`Request`.
-
-    Raises:
-        InputError: There is no model.
-    """
-
-    def report_step(name: str) -> Progress:
-        return lambda text: progress(f"{name}: {text}")
-
-    for folder in model_folders(models):
-        programs = find_programs(artifacts / folder.name) if artifacts else []
-        try:
-            request = Request(
-                folder,
-                artifacts=programs,
-                progress=report_step(folder.name),
-                **options,
-            )
-            yield ModelRow(folder.name, validate(request, workers))
-        except EquipoiseError as error:
-            yield ModelRow(folder.name, None, str(error))
 
 
 def model_folders(models: Sequence[Path]) -> list[Path]:

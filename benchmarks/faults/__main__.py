@@ -1,36 +1,32 @@
 """Plants the faults, judges them, and writes the league table; what is there already is not made again.
 
-PYTHONPATH=benchmarks python -m faults [--classes NAMES] [--fixtures NAMES] [--sample 30 --seed 0]
+PYTHONPATH=benchmarks python -m faults [--classes NAMES] [--fixtures NAMES] [--sample 30 --seed 0] [--workers N] [--shard I/N]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
-import time
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measurement_jobs import CACHE, add_options, describe_error, make_job
 
-from equipoise.convert.core.errors import InputError
+from equipoise.fleet.core.job_list import source_identity
+from equipoise.fleet.core.jobs import Job
+from equipoise.fleet.core.statuses import STATUSES
+from equipoise.fleet.core.store import Result, ResultStore
+from equipoise.fleet.drive import Fleet, run_fleet
+from equipoise.fleet.running.job_runner import RunSettings
 from equipoise.validators.evaluation.host import describe_host
-from equipoise.validators.runtime.process import WorkerPool
-from faults.corpus import FIXTURES, Corpus, Fault, Kind, fixture_names, read_table
-from faults.judge import Judge, open_judge
+from faults.corpus import Corpus, Fault, fixture_names, read_table
 from faults.league import Row, count_rows, group_rows
 from faults.page import PAGE, render_page, write_results
 from faults.peers import CRITERIA
 
-ROOT = Path(__file__).parents[2]
-CACHE = ROOT / ".cache" / "faults"
-TIME_LIMIT_SECONDS = 300
+FOLDER = CACHE / "faults"
 SLOW_BACKENDS = ("flax", "saved-model", "stablehlo", "tensorflow")
 """Backends that trace or compile for every shape of inputs."""
 
@@ -44,21 +40,12 @@ def main() -> None:
         names = given.classes.split(",")
         kinds = [one for one in kinds if one.class_name in names or one.name in names]
     fixtures = given.fixtures.split(",") if given.fixtures else fixture_names()
-    corpus = Corpus(CACHE / "corpus", given.programs)
-    if given.fresh:
-        shutil.rmtree(CACHE / "results", ignore_errors=True)
-    run = Run(
-        corpus,
-        CACHE / "results",
-        {"oracle": given.oracle} if given.oracle else {},
-        time.monotonic() + 60 * given.minutes,
-    )
-    faults = run.plant(kinds, fixtures)
+    corpus = Corpus(FOLDER / "corpus", given.programs)
+    faults = list(corpus.plant(kinds, fixtures))
     if given.sample:
         chosen = np.random.default_rng(given.seed).permutation(len(faults))[: given.sample]
         faults = [faults[i] for i in sorted(chosen)]
-    run.judge_all(faults)
-    rows = run.read(faults)
+    rows = judge_all(faults, corpus, given)
     print_table(rows)
     print(f"{len(faults)} faults, {len(rows)} judged", flush=True)
     if given.write:
@@ -73,88 +60,55 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--fixtures", help="names of fixtures, separated by commas")
     parser.add_argument("--sample", type=int, help="judge a random sample of this size")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this time")
     parser.add_argument("--fresh", action="store_true", help="judge again what has a result")
     parser.add_argument("--write", action="store_true", help="write docs/faults.md and its JSON")
-    parser.add_argument("--oracle", help="the interpreter for TensorFlow's and Flax's classes")
-    parser.add_argument("--programs", type=Path, default=ROOT / ".cache" / "programs")
+    parser.add_argument(
+        "--oracle", default="", help="the interpreter for TensorFlow's and Flax's classes"
+    )
+    parser.add_argument("--programs", type=Path, default=CACHE / "programs")
+    add_options(parser)
     return parser.parse_args()
 
 
-@dataclass(frozen=True)
-class Run:
-    """Plants and judges until the time is over.
+def judge_all(faults: list[Fault], corpus: Corpus, given: argparse.Namespace) -> list[Row]:
+    """Judges the faults that have no result yet, one fixture after the other, slow backends at last; returns those that have one."""
+    ordered = sorted(faults, key=lambda one: (one.backend in SLOW_BACKENDS, one.fixture))
+    jobs = {one.name: make_judgement_job(one, corpus, given.oracle) for one in ordered}
+    by_key = {jobs[one.name].key: one for one in faults}
 
-    Attributes:
-        corpus: The artifacts.
-        results: The folder of the results, a file for each fault.
-        interpreters: Interpreters of backends by name.
-        end: When to stop, on the monotonic clock.
-    """
-
-    corpus: Corpus
-    results: Path
-    interpreters: Mapping[str, str]
-    end: float
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the time is over."""
-        return time.monotonic() > self.end
-
-    def plant(self, kinds: list[Kind], fixtures: list[str]) -> list[Fault]:
-        """Returns the faults of some kinds in some fixtures; not all of them where the time ends before."""
-        faults = []
-        for fault in self.corpus.plant(kinds, fixtures):
-            faults.append(fault)
-            if self.is_over:
-                print("the time was over before all faults were planted", flush=True)
-                break
-        return faults
-
-    def judge_all(self, faults: list[Fault]) -> None:
-        """Judges the faults that have no result yet, one fixture after the other; slow backends at last."""
-        groups: dict[tuple[bool, str], list[Fault]] = defaultdict(list)
-        for fault in faults:
-            if not self.result_file(fault).is_file():
-                groups[fault.backend in SLOW_BACKENDS, fault.fixture].append(fault)
-        with WorkerPool(self.interpreters, time_limit=TIME_LIMIT_SECONDS) as pool:
-            for (_, fixture), some in sorted(groups.items()):
-                if not self.is_over:
-                    self.judge_fixture(fixture, some, pool)
-
-    def judge_fixture(self, fixture: str, faults: list[Fault], pool: WorkerPool) -> None:
-        """Judges the faults of one fixture, with one run of its reference."""
-        with open_judge(FIXTURES / fixture, pool) as judge:
-            for fault in faults:
-                if not self.is_over:
-                    self.judge_one(fault, judge)
-
-    def judge_one(self, fault: Fault, judge: Judge) -> None:
-        """Judges one fault and keeps the result."""
-        start = time.monotonic()
-        try:
-            judgement = judge.judge(self.corpus.artifact(fault)).as_dict()
-        except InputError as error:
-            judgement = {"code": error.exit_code, "verdict": "refused", "reasons": [error.message]}
-        judgement["expected"] = judge.rename_module(fault.module, fault.weight)
-        judgement["seconds"] = round(time.monotonic() - start, 2)
-        output = self.result_file(fault)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(judgement, indent=1) + "\n")
-        row = Row(fault, judgement)
-        where = f"{row.module} -> {judgement.get('module', '')}" if row.module else ""
+    def tell(result: Result, number: int, count: int) -> None:
+        row = read_row(by_key[result["key"]], result)
+        where = f"{row.module} -> {row.judgement.get('module', '')}" if row.module else ""
         mark = "" if row.located or not row.module else "NOT LOCATED "
-        print(f"{judgement['code']} {fault.name} {mark}{where}", flush=True)
+        line = f"{row.judgement['code']} {row.fault.name} {mark}{where}"
+        print(f"[{number}/{count}]", line, flush=True)
 
-    def result_file(self, fault: Fault) -> Path:
-        """Returns the file of a fault's result."""
-        return self.results / f"{fault.name}.json"
+    settings = RunSettings(FOLDER / "results", worker="faults.worker")
+    redo = STATUSES if given.fresh else ()
+    run_fleet(
+        Fleet(list(jobs.values()), settings, workers=given.workers, shard=given.shard, redo=redo),
+        tell,
+    )
+    store = ResultStore.open(settings.store)
+    return [read_row(one, store.read(key)) for key, one in by_key.items() if store.is_done(key)]
 
-    def read(self, faults: list[Fault]) -> list[Row]:
-        """Returns the faults that have a result, with it."""
-        files = [(fault, self.result_file(fault)) for fault in faults]
-        return [Row(fault, json.loads(file.read_text())) for fault, file in files if file.is_file()]
+
+def make_judgement_job(fault: Fault, corpus: Corpus, oracle: str) -> Job:
+    """Returns the job that judges a fault."""
+    folder = str(corpus.artifact(fault).parent)
+    return make_job("judge", folder, (oracle,), source_identity(folder))
+
+
+def read_row(fault: Fault, result: Result) -> Row:
+    """Returns a fault with what was said of it, and how long that took; a fault whose worker died has failed."""
+    seconds = round(result["run"]["seconds"], 2)
+    judgement = result["summary"] or {
+        "code": 3,
+        "verdict": "failed",
+        "reasons": [describe_error(result)],
+        "expected": fault.module,
+    }
+    return Row(fault, {**judgement, "seconds": seconds})
 
 
 def describe_run(rows: list[Row]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ CLASS_BACKENDS = ("pytorch", "tensorflow", "flax")
 """Backends whose artifacts are checkpoints: the fixture itself, converted where they need another layout."""
 EDITS_OF_GRAPHS = ("onnx_operators", "onnx_values")
 """Modules whose faults change outputs for any input; others need a long input, a batch, a row that is not used."""
+ARTIFACT, RECORD = "artifact", "fault.json"
+"""What the folder of a fault holds: the artifact that is wrong, and what is wrong with it."""
 MAX_ATTEMPTS = 4
 """How many sites of a fixture are tried before it counts as having none."""
 
@@ -95,6 +97,11 @@ def read_table() -> tuple[dict[str, str], list[Kind]]:
     return table["classes"], kinds
 
 
+def read_fault(folder: Path) -> Fault:
+    """Returns the fault that a folder of the corpus holds."""
+    return Fault(**json.loads((folder / RECORD).read_text()))
+
+
 def fixture_names() -> list[str]:
     """Returns the names of all fixtures."""
     return sorted(path.parent.name for path in FIXTURES.glob("*/samples.json"))
@@ -134,7 +141,7 @@ class Corpus:
 
     def artifact(self, fault: Fault) -> Path:
         """Returns the folder of a fault's artifact."""
-        return self.folder / fault.name / "artifact"
+        return self.folder / fault.name / ARTIFACT
 
     def _order(self, kind: Kind, backend: str) -> list[str]:
         names = [one for one in fixture_names() if not kind.among or one in kind.among]
@@ -147,18 +154,17 @@ class Corpus:
     def _plant_one(self, kind: Kind, backend: str, fixture: str) -> Fault | None:
         """Returns the fault; None if the fixture has no place for it."""
         name = f"{kind.name}/{backend}/{fixture}"
-        record = self.folder / name / "fault.json"
+        record = self.folder / name / RECORD
         if not record.is_file():
             record.parent.mkdir(parents=True, exist_ok=True)
-            planted = self._try_sites(kind, backend, fixture, record.parent / "artifact")
+            planted = self._try_sites(kind, backend, fixture, record.parent / ARTIFACT)
             content = None
             if planted is not None:
                 content = asdict(
                     Fault(name, kind.name, kind.class_name, fixture, backend, **asdict(planted))
                 )
             record.write_text(json.dumps(content, indent=1) + "\n")
-        content = json.loads(record.read_text())
-        return None if content is None else Fault(**content)
+        return read_fault(record.parent) if json.loads(record.read_text()) else None
 
     def _try_sites(self, kind: Kind, backend: str, fixture: str, output: Path) -> Planted | None:
         base = (

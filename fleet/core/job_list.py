@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.errors import InputError
+from equipoise.fleet.core.commands import Command
 from equipoise.fleet.core.hub_filter import SCHEME, list_repositories
-from equipoise.fleet.core.jobs import Command, Job, installed_software, option_arguments
+from equipoise.fleet.core.jobs import Job, installed_software, option_arguments
 
 _FIELDS = ("source", "options", "artifacts")
 _MODEL_MARKS = (
@@ -50,7 +51,7 @@ def read_jobs(command: Command, job_list: str, arguments: Sequence[str] = ()) ->
             command,
             source,
             (*artifacts, *arguments, *own),
-            source_identity(source),
+            source_identity(source, artifacts),
             installed_software(command),
         )
         jobs.setdefault(job.key, job)
@@ -61,19 +62,20 @@ def read_jobs(command: Command, job_list: str, arguments: Sequence[str] = ()) ->
     return list(jobs.values())
 
 
-def source_identity(source: str) -> str:
-    """Returns a digest of the names, sizes and times of a source's files; of the name alone where it is not here."""
+def source_identity(source: str, artifacts: Sequence[str] = ()) -> str:
+    """Returns a digest of the names, sizes and times of the files of a source and artifacts; of the name alone where one is not here."""
     digest = hashlib.sha256()
-    path = Path(source)
-    if not path.exists():
-        digest.update(source.encode())
-        return digest.hexdigest()
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    for file in files:
-        if file.is_file():
-            facts = file.stat()
-            name = file.relative_to(path).as_posix()
-            digest.update(f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+    for one in (source, *artifacts):
+        path = Path(one)
+        if not path.exists():
+            digest.update(os.fsencode(one))
+            continue
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file():
+                facts = file.stat()
+                name = os.fsencode(file.relative_to(path))
+                digest.update(name + f"\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -9,15 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from equipoise.convert.core.errors import InputError
 
-Command: TypeAlias = Literal["convert", "validate", "export"]
 Options: TypeAlias = Mapping[str, Any]
 """Options of a command by name, as JSON has them."""
 
-_SOFTWARE: Mapping[Command, tuple[str, ...]] = {
+_SOFTWARE: Mapping[str, tuple[str, ...]] = {
     "convert": ("equipoise",),
     "validate": ("equipoise", "torch", "transformers", "tensorflow", "jax", "flax", "onnxruntime"),
     "export": ("equipoise", "torch", "transformers", "tensorflow", "jax", "flax", "onnx", "onnxscript", "onnxruntime"),
@@ -34,14 +33,15 @@ class Job:
     """One run of a command on one source.
 
     Attributes:
-        command: ``convert``, ``validate`` or ``export``.
+        command: ``convert``, ``validate`` or ``export``, or a command of another worker
+            (see :class:`equipoise.fleet.running.job_runner.RunSettings`).
         source: A path, or an id of the Hub.
         arguments: The other arguments of the command line.
         identity: What the source holds: a digest of the names, sizes and times of its files, or a commit of the Hub.
         software: The versions of the distributions that decide the result.
     """
 
-    command: Command
+    command: str
     source: str
     arguments: tuple[str, ...] = ()
     identity: str = ""
@@ -51,7 +51,7 @@ class Job:
     def key(self) -> str:
         """The job's key: 32 hexadecimal digits of the SHA-256 of everything above."""
         text = json.dumps(self.as_dict(), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS]
 
     @property
     def name(self) -> str:
@@ -86,7 +86,7 @@ class Job:
 
 
 @cache
-def installed_software(command: Command) -> Mapping[str, str]:
+def installed_software(command: str) -> Mapping[str, str]:
     """Returns the versions of the installed distributions that decide the results of a command."""
     found = {}
     for name in _SOFTWARE[command]:

@@ -78,9 +78,7 @@ class ResultStore:
 
     def add_jobs(self, jobs: Iterable[Job]) -> None:
         """Notes which jobs there are. Shards of one list write the same file."""
-        lines = [
-            json.dumps({"key": job.key, **job.as_dict()}, ensure_ascii=False) + "\n" for job in jobs
-        ]
+        lines = [json.dumps({"key": job.key, **job.as_dict()}) + "\n" for job in jobs]
         digest = sha256("".join(lines).encode()).hexdigest()[:16]
         path = self.folder / "jobs" / f"{digest}.jsonl"
         if not path.exists():
@@ -132,7 +130,7 @@ class ResultStore:
         """Writes the result of a job; from then on it is done."""
         path = self.result_path(result["key"])
         path.parent.mkdir(exist_ok=True)
-        write_atomic(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        write_atomic(path, json.dumps(result, indent=1) + "\n")
         line = {"key": result["key"], "status": result["status"], **_times(result)}
         with open(self._index, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any, Protocol
 
 from equipoise.fleet.core.jobs import Job
@@ -27,8 +27,8 @@ class Executor(Protocol):
         settings: RunSettings,
         workers: int,
         resources: Mapping[str, float],
-    ) -> Iterator[dict[str, Any]]:
-        """Yields the results of all jobs as they end, in any order.
+    ) -> Generator[dict[str, Any]]:
+        """Yields the results of all jobs as they end, in any order; closed before its end, it interrupts those that run.
 
         Args:
             jobs: The jobs; taken one by one, when a worker is free.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,8 @@ from equipoise.fleet.running.job_runner import JobRunner, RunSettings
 from equipoise.fleet.running.worker_process import Limits
 
 _KNOWN = ("cpu", "gpu")
+_END_SECONDS = 5.0
+"""How long workers may take to end after they were stopped."""
 
 
 class LocalExecutor:
@@ -30,7 +33,7 @@ class LocalExecutor:
         settings: RunSettings,
         workers: int,
         resources: Mapping[str, float],
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any]]:
         """Yields the results of all jobs as they end.
 
         Raises:
@@ -41,6 +44,7 @@ class LocalExecutor:
         fetcher = Fetcher(settings.fetch)
         ended: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
         stop = threading.Event()
+        runners: list[JobRunner] = []
 
         def next_job() -> Job | None:
             with lock:
@@ -49,6 +53,7 @@ class LocalExecutor:
         def work(place: RunSettings) -> None:
             try:
                 with closing(JobRunner(place, fetcher)) as runner:
+                    runners.append(runner)
                     job = next_job()
                     while job is not None:
                         # A local source needs no time ahead, and a job that is taken early keeps another worker waiting.
@@ -74,6 +79,12 @@ class LocalExecutor:
                     yield found
         finally:
             stop.set()
+            if left:  # interrupted: what runs has no result
+                for runner in runners:
+                    runner.stop()
+                end = time.monotonic() + _END_SECONDS
+                for thread in threads:
+                    thread.join(max(0.0, end - time.monotonic()))
 
 
 def _places(
@@ -111,8 +122,10 @@ def _limits(
     """Returns the limits of one of ``count`` workers: its part of the cores, where there is one for each, and its GPUs."""
     own = tuple(cores[index * len(cores) // count : (index + 1) * len(cores) // count])
     devices = ",".join(visible[index * gpus : (index + 1) * gpus])
-    environment = {"CUDA_VISIBLE_DEVICES": devices} if gpus else None
-    return replace(limits, cores=own, environment=environment)
+    environment = dict(limits.environment or {})
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = devices
+    return replace(limits, cores=own, environment=environment or None)
 
 
 def _gpus() -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from equipoise.convert.core.errors import InputError
@@ -44,7 +45,7 @@ class RayExecutor:
         settings: RunSettings,
         workers: int,
         resources: Mapping[str, float],
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any]]:
         """Yields the results of all jobs as they end.
 
         Raises:
@@ -57,7 +58,8 @@ class RayExecutor:
             _connect(ray)
         try:
             count = workers or _room(ray.cluster_resources(), resources)
-            yield from _Actors(ray, settings, count, resources).run(iter(jobs))
+            remote = replace(settings, tell=None)
+            yield from _Actors(ray, remote, count, resources).run(iter(jobs))
         finally:
             if owns_connection:
                 ray.shutdown()

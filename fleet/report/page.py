@@ -16,6 +16,7 @@ from equipoise.validators.report.html.markup import Html, document, tag
 _FOLDER = Path(__file__).parent
 _MOST_BARS = 12
 """How many model types or problems a chart shows."""
+_ROWS_IN_A_BLOCK = 100
 
 
 def to_html(rows: Sequence[Row], page: Path) -> str:
@@ -33,12 +34,12 @@ def to_html(rows: Sequence[Row], page: Path) -> str:
         policy,
         (_FOLDER / "page.css").read_text(encoding="utf-8"),
         tag("h1", f"{len(rows)} jobs"),
-        _bar(Counter(row.status for row in rows), wide=True),
+        _bar(Counter(row.status for row in rows), label="jobs by status"),
         tag("p", [(_badge(status), f" {count}  ") for status, count in _counts(rows)]),
         tag("div", _charts(rows), class_="charts"),
         _filters(rows),
         _heading(),
-        [_line(row, page) for row in rows],
+        _blocks([_line(row, page) for row in rows]),
         tag("script", Html(script)),
     )
 
@@ -52,8 +53,14 @@ def _badge(status: str) -> Html:
     return tag("span", status, class_=f"badge {status}")
 
 
-def _bar(found: Counter[str], *, wide: bool = False) -> Html:
-    """Returns a bar with a part for each status."""
+def _bar(found: Counter[str], *, largest: int = 0, label: str | None = None) -> Html:
+    """Returns a bar with a part for each status.
+
+    Args:
+        found: How many there are of each.
+        largest: The number that is shown as the whole width; 0: all that were found.
+        label: What it shows, for those who do not see it.
+    """
     total = sum(found.values()) or 1
     parts = [
         tag(
@@ -69,8 +76,9 @@ def _bar(found: Counter[str], *, wide: bool = False) -> Html:
         "div",
         parts,
         class_="bar",
-        role="img" if wide else None,
-        aria_label="jobs by status" if wide else None,
+        style=f"width:{100 * total / largest:.2f}%" if largest else None,
+        role="img" if label else None,
+        aria_label=label,
     )
 
 
@@ -105,12 +113,13 @@ def _chart(pairs: Sequence[tuple[str, str]]) -> Html:
         return -(groups[name].total() - groups[name]["ok"]), -groups[name].total()
 
     names = sorted(groups, key=not_ok)
+    largest = max(group.total() for group in groups.values())
     lines = [
         tag(
             "tr",
-            tag("th", name, scope="row"),
+            tag("th", tag("span", name, title=name), scope="row"),
             tag("td", groups[name].total()),
-            tag("td", _bar(groups[name])),
+            tag("td", _bar(groups[name], largest=largest)),
         )
         for name in names[:_MOST_BARS]
     ]
@@ -118,7 +127,7 @@ def _chart(pairs: Sequence[tuple[str, str]]) -> Html:
     return tag(
         "table",
         lines,
-        tag("caption", f"and {more} more", style="caption-side:bottom") if more > 0 else None,
+        tag("caption", f"and {more} more") if more > 0 else None,
     )
 
 
@@ -151,6 +160,12 @@ def _filters(rows: Sequence[Row]) -> Html:
 def _heading() -> Html:
     names = ("status", "source", "model type", "task, target", "verdict or problem", "seconds")
     return tag("div", [tag("span", name) for name in names], class_="row head")
+
+
+def _blocks(lines: Sequence[Html]) -> list[Html]:
+    """Returns the rows in blocks: a browser lays out only those blocks that are seen."""
+    starts = range(0, len(lines), _ROWS_IN_A_BLOCK)
+    return [tag("div", lines[start : start + _ROWS_IN_A_BLOCK], class_="block") for start in starts]
 
 
 def _line(row: Row, page: Path) -> Html:

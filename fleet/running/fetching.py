@@ -11,7 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from equipoise.convert.checkpoints.hub import HubRepository, parse_hub_id, resolve_source
+from equipoise.convert.checkpoints.hub import (
+    HUB_SCHEME,
+    HubRepository,
+    parse_hub_id,
+    resolve_source,
+)
+from equipoise.fleet.core.commands import COMMANDS
 from equipoise.fleet.core.hub_retry import HubRetry
 from equipoise.fleet.core.jobs import Job
 
@@ -93,7 +99,9 @@ class Fetcher:
 
     @staticmethod
     def _repository(job: Job) -> HubRepository | None:
-        return None if Path(job.source).exists() else parse_hub_id(job.source)
+        """Returns the repository of a job's source; a command of another worker names one with ``hf://`` alone."""
+        is_ours = job.command in COMMANDS or job.source.startswith(HUB_SCHEME)
+        return parse_hub_id(job.source) if is_ours and not Path(job.source).exists() else None
 
     def _wait_for_room(self) -> None:
         """Waits while the downloads of other jobs fill the budget."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,12 @@ from equipoise.fleet.running.outcomes import (
     result_of,
     result_of_error,
 )
-from equipoise.fleet.running.worker_process import Limits, WorkerDiedError, WorkerProcess
+from equipoise.fleet.running.worker_process import (
+    WORKER,
+    Limits,
+    WorkerDiedError,
+    WorkerProcess,
+)
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,17 @@ class RunSettings:
         retries: How often a job is begun again after its worker died.
         limits: What each worker may use.
         fetch: Where sources on the Hub are downloaded to.
+        worker: The module of the worker processes, or the path of a script that ends in ``.py``: what it knows are the commands
+            of the jobs. It calls :func:`equipoise.fleet.running.worker_loop.serve`.
+        tell: Called with a job and a description of each of its steps, in the process that makes the :class:`JobRunner`.
     """
 
     store: Path
     retries: int = 2
     limits: Limits = field(default_factory=Limits)
     fetch: FetchSettings = field(default_factory=FetchSettings)
+    worker: str = WORKER
+    tell: Callable[[Job, str], None] | None = None
 
 
 class JobRunner:
@@ -51,7 +62,7 @@ class JobRunner:
     def __init__(self, settings: RunSettings, fetcher: Fetcher | None = None) -> None:
         self._settings = settings
         self._store = ResultStore.open(settings.store)
-        self._worker = WorkerProcess(settings.limits)
+        self._worker = WorkerProcess(settings.limits, settings.worker)
         self._fetcher = fetcher or Fetcher(settings.fetch)
         self._threads = ThreadPoolExecutor(1)
         self._ahead: tuple[Job, Future[str]] | None = None
@@ -60,6 +71,10 @@ class JobRunner:
         """Ends the worker."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._worker.close()
+
+    def stop(self) -> None:
+        """Interrupts what another thread runs; it has no result then."""
+        self._worker.stop()
 
     def fetch_ahead(self, job: Job) -> None:
         """Begins to fetch the source of the job that is run next."""
@@ -98,10 +113,12 @@ class JobRunner:
         """
         output = self._store.output_path(job)
         attempts = 0
+        report = self._settings.tell
+        tell = (lambda text: report(job, text)) if report is not None else (lambda text: None)
         while True:
             attempts += 1
             try:
-                reply = self._worker.run(command_line(job, source, output))
+                reply = self._worker.run(command_line(job, source, output), tell)
                 return result_of(job, output, self._store.folder, reply, attempts)
             except WorkerDiedError as dead:
                 if attempts > self._settings.retries or dead.cause.startswith("time limit"):

@@ -10,18 +10,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from equipoise.fleet.core.commands import COMMANDS
 from equipoise.fleet.core.jobs import Job
 from equipoise.fleet.core.statuses import Status
 
 _STATUS_OF_EXIT_CODE: Mapping[int, Status] = {0: "ok", 1: "difference", 2: "refused"}
-_REPORT = "report.json"
+REPORT = "report.json"
+"""The file that `validate` writes in the folder of its job."""
 _MOST_CHARACTERS = 2000
+_MOST_LINES = 12
 
 
 def command_line(job: Job, source: str, output: Path) -> list[str]:
     """Returns the command line of a job, which writes into a folder and prints JSON.
 
-    ``--force`` replaces only what an interrupted run of the same job wrote.
+    ``--force`` replaces only what an interrupted run of the same job wrote. A command of another worker gets source, folder and
+    arguments.
 
     Args:
         job: The job.
@@ -29,8 +33,9 @@ def command_line(job: Job, source: str, output: Path) -> list[str]:
         output: The folder.
     """
     if job.command == "validate":
-        return ["validate", source, *job.arguments, "--json", str(output / _REPORT)]
-    return [job.command, source, str(output), *job.arguments, "--force", "--json"]
+        return ["validate", source, *job.arguments, "--json", str(output / REPORT)]
+    own = ["--force", "--json"] if job.command in COMMANDS else []
+    return [job.command, source, str(output), *job.arguments, *own]
 
 
 def result_of(
@@ -46,7 +51,8 @@ def result_of(
         attempts: How often the job was begun.
 
     Returns:
-        ``key`` and the job; ``status``; ``exit_code``; ``output``, what the command wrote; ``summary``, the verdict and the like;
+        ``key`` and the job; ``status``; ``exit_code``; ``output``, what the command wrote; ``summary``, the verdict and the like, or
+        all that a command of another worker printed;
         ``error``, what it said where it refused or failed; ``run``, what differs from run to run.
     """
     status = _STATUS_OF_EXIT_CODE.get(reply["exit_code"], "failed")
@@ -61,7 +67,7 @@ def result_of(
         **_head(job, status),
         "exit_code": reply["exit_code"],
         "output": output.relative_to(store).as_posix() if output.exists() else None,
-        "summary": {} if is_error else _SUMMARIES[job.command](document),
+        "summary": {} if is_error else _SUMMARIES.get(job.command, dict)(document),
         "error": error,
         "run": _measured(reply["seconds"], attempts, peak_bytes=reply["peak_bytes"]),
     }
@@ -106,7 +112,7 @@ def _measured(seconds: float, attempts: int, *, peak_bytes: int | None) -> dict[
 
 def _document(job: Job, output: Path, stdout: str) -> dict[str, Any]:
     """Returns the JSON that a command wrote; empty if it wrote none."""
-    path = output / _REPORT
+    path = output / REPORT
     text = (
         path.read_text(encoding="utf-8") if job.command == "validate" and path.is_file() else stdout
     )
@@ -121,14 +127,11 @@ def _error(document: Mapping[str, Any], stderr: str) -> dict[str, Any]:
     if document:
         return dict(document)
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in stderr.strip().splitlines()]
-    first = next(
-        (index for index, line in enumerate(lines) if line.startswith("error:")),
-        max(0, len(lines) - 12),
-    )
-    return {
-        "error": "",
-        "message": "\n".join(lines[first:]).removeprefix("error: ")[-_MOST_CHARACTERS:],
-    }
+    first = next((index for index, line in enumerate(lines) if line.startswith("error:")), None)
+    if first is None:
+        return {"error": "", "message": "\n".join(lines[-_MOST_LINES:])[-_MOST_CHARACTERS:]}
+    text = "\n".join(lines[first:]).removeprefix("error: ")
+    return {"error": "", "message": text[:_MOST_CHARACTERS]}
 
 
 def _of_conversion(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ OPTIONS = {
     ],
     "matrix": [
         *("--artifacts", "--device", "--env", "--json", "--markdown", "--memory-limit"),
-        *("--precision", "--strict", "--tf32", "--threads", "--time-limit", "MODELS"),
+        *("--precision", "--strict", "--tf32", "--threads", "--time-limit", "--workers", "MODELS"),
     ],
     "routes": ["--from", "--json", "--mermaid", "--to"],
     "run": [

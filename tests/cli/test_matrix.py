@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,5 +41,27 @@ def test_exit_codes(
     cli: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("equipoise.validators.matrix.validate_models", lambda *_, **__: iter(rows))
+    monkeypatch.setattr("equipoise.fleet.matrix.validate_models", lambda *_: nullcontext(rows))
     assert cli("matrix", FOLDER, *options).code == code
+
+
+def test_a_model_that_cannot_be_read(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row says why; the JSON has the whole message, and nothing stays in the cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    outcome = cli("matrix", tmp_path / "broken", "--json", tmp_path / "all.json")
+    assert outcome.code == 3
+    assert "broken: " in outcome.err
+    (found,) = json.loads((tmp_path / "all.json").read_text())
+    assert (found["generator"], found["model"]) == ("equipoise", "broken")
+    assert "config.json" in found["error"]
+    assert "not valid JSON" in outcome.out
+    assert list((tmp_path / "cache" / "equipoise" / "matrix").iterdir()) == []
+
+
+def test_an_interpreter_that_is_not_there(cli: Callable[..., Any]) -> None:
+    outcome = cli("matrix", FOLDER, "--env", "oracle=/nowhere/python")
+    assert (outcome.code, "there is no such interpreter" in outcome.err) == (2, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -12,12 +13,15 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fleet_results import repeatable_results
 
 from equipoise.cli.main import run as command
+from equipoise.fleet.core.claims import STALE_SECONDS
 from equipoise.fleet.core.job_list import read_jobs
+from equipoise.fleet.core.jobs import Job
 from equipoise.fleet.core.store import ResultStore
 from equipoise.fleet.drive import Fleet, run_fleet
 from equipoise.fleet.running.job_runner import RunSettings
@@ -26,6 +30,7 @@ TASKS = Path(__file__).parents[2] / "fixtures" / "tasks"
 WEIGHTS = "model.safetensors"
 MOST_KILLS = 6
 """A slow machine would begin the last job again and again."""
+STAND_IN = str(Path(__file__).parent / "running" / "stand_in_worker.py")
 KINDS = ("text-classification", "image-classification", "summarization", "fill-mask")
 
 
@@ -122,7 +127,7 @@ def test_a_killed_fleet_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_drivers_share_a_folder(tmp_path: Path) -> None:
-    """Each job is done by one of them; both end when all is done or claimed."""
+    """Each job is done by one of them; both end when all is done."""
     make_models(tmp_path / "models", 24)
     out = tmp_path / "out"
     line = ["fleet", "convert", str(tmp_path / "models"), "--out", str(out), "--workers", "1"]
@@ -136,23 +141,21 @@ def test_two_drivers_share_a_folder(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     told = [driver.communicate()[1].splitlines() for driver in drivers]
-    sources = [text.split()[2] for lines in told for text in lines]
+    sources = [text.split()[2] for lines in told for text in lines if text.startswith("[")]
     assert sorted(sources) == sorted(str(path) for path in (tmp_path / "models").iterdir())
     assert all(told)
     assert list((out / "claims").iterdir()) == []
 
 
-def test_a_job_that_kills_every_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It fails with the worker's last words, and the others are done."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "running"))
-    monkeypatch.setattr("equipoise.fleet.running.job_runner.WorkerProcess", _deadly)
-    for name in ("good", "deadly"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "list").write_text("good\ndeadly\n")
-    jobs = read_jobs("convert", str(tmp_path / "list"), ["--to", "flax"])
-    run_fleet(Fleet(jobs, RunSettings(tmp_path / "out", retries=2), workers=1), lambda *_: None)
+def test_a_job_that_kills_every_worker(tmp_path: Path) -> None:
+    """It fails with the worker's last words, and the others are done; a worker of another kind has commands of its own."""
+    jobs = [Job("say", "good", ("word",)), Job("die", "deadly")]
+    settings = RunSettings(tmp_path / "out", retries=2, worker=STAND_IN)
+    run_fleet(Fleet(jobs, settings, workers=1), lambda *_: None)
     found = [ResultStore.open(tmp_path / "out").read(job.key) for job in jobs]
     assert [one["status"] for one in found] == ["ok", "failed"]
+    output = str(tmp_path / "out" / "outputs" / f"good-{jobs[0].key[:8]}")
+    assert found[0]["summary"]["said"] == ["good", output, "word"]
     assert found[1]["error"] == {
         "error": "WorkerError",
         "message": "the worker ended: signal 9",
@@ -161,20 +164,70 @@ def test_a_job_that_kills_every_worker(tmp_path: Path, monkeypatch: pytest.Monke
     assert found[1]["run"]["attempts"] == 3
 
 
-class _deadly:  # noqa: N801 - stands in for a function of the same name as the class it replaces
-    """A worker that dies of one source."""
+def test_the_worker_of_the_page_runs(tmp_path: Path) -> None:
+    """docs/fleet.md shows a worker of one's own and how its jobs are run."""
+    page = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
+    worker, driver = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "count_worker.py").write_text(worker)
+    for name, size in (("bert", 7), ("t5", 11)):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "weights").write_bytes(bytes(size))
+    done = subprocess.run(
+        [sys.executable, "-c", driver], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert sorted(done.stdout.splitlines()) == ["{'bytes': 11}", "{'bytes': 7}"], done.stderr
 
-    def __init__(self, limits: object) -> None:
-        from equipoise.fleet.running.worker_process import Limits, WorkerProcess
 
-        self._worker = WorkerProcess(Limits(), "stand_in_worker")
+def test_an_interrupted_fleet(tmp_path: Path) -> None:
+    """Ctrl-C: what runs has no result and no claim, and its worker is gone at once."""
+    code = f"""
+from pathlib import Path
+from equipoise.fleet.core.jobs import Job
+from equipoise.fleet.drive import Fleet, run_fleet
+from equipoise.fleet.running.job_runner import RunSettings
+jobs = [Job("say", "first"), Job("sleep", "second"), Job("say", "third")]
+settings = RunSettings(Path({str(tmp_path / "out")!r}), retries=0, worker={STAND_IN!r})
+run_fleet(Fleet(jobs, settings, workers=1), lambda result, *_: print(result["summary"]["pid"], flush=True))
+"""
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert driver.stdout is not None
+    pid = int(driver.stdout.readline())
+    time.sleep(0.3)
+    driver.send_signal(signal.SIGINT)
+    _, words = driver.communicate(timeout=10)
+    assert "KeyboardInterrupt" in words
+    assert not Path(f"/proc/{pid}").exists()
+    assert counts(tmp_path / "out") == {"ok": 1}
+    assert list((tmp_path / "out" / "claims").iterdir()) == []
 
-    def run(self, arguments: list[str]) -> dict[str, object]:
-        self._worker.run(["die" if Path(arguments[1]).name == "deadly" else "say"])
-        return {"exit_code": 0, "stdout": "{}", "stderr": "", "seconds": 0.1, "peak_bytes": 1}
 
-    def close(self) -> None:
-        self._worker.close()
+def test_a_job_of_a_machine_that_is_gone(tmp_path: Path) -> None:
+    """Its claim is fresh: the job is waited for and then run here, not left; a job that the other does is not run twice."""
+    jobs = [Job("say", name) for name in ("gone", "theirs", "mine")]
+    store = ResultStore.create(tmp_path / "out")
+    for job in jobs[:2]:
+        claim = store.folder / "claims" / job.key
+        claim.write_text('{"host": "another", "pid": 1}')
+        os.utime(claim, (time.time() - STALE_SECONDS + 2, time.time() - STALE_SECONDS + 2))
+    told: list[str] = []
+    waited: list[int] = []
+
+    def tell(result: dict[str, Any], number: int, count: int) -> None:
+        told.append(result["source"])
+        if result["source"] == "mine":  # meanwhile the other ends
+            store.write({**result, "key": jobs[1].key, "source": "theirs"})
+
+    settings = RunSettings(store.folder, worker=STAND_IN)
+    counted = run_fleet(Fleet(jobs, settings, workers=1), tell, waited.append)
+    assert told == ["mine", "gone"]
+    assert waited == [1]
+    assert counted["ok"] == 3
 
 
 def test_shards_give_what_one_run_gives(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from equipoise.cli import _validation
+from equipoise.cli import _worker_options
 from equipoise.convert.core.errors import LimitError, WorkerError
 from equipoise.validators.models.quantization import quantization_of
 from equipoise.validators.models.sources import ModelSource, with_distinct_labels
@@ -85,7 +85,7 @@ def test_progress_in_a_pipe_is_a_line_now_and_then(
 ) -> None:
     seconds = iter([0.0, 1.0, 11.0, 11.0, 12.0, 25.0, 25.0])
     monkeypatch.setattr("time.monotonic", lambda: next(seconds))
-    with _validation.status_line() as tell:
+    with _worker_options.status_line() as tell:
         for text in ("loading", "single", "batch", "long"):
             tell(text)
     assert capsys.readouterr().err == "... single\n... long\n"

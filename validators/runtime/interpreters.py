@@ -28,10 +28,15 @@ ORACLE_BACKENDS = ("tensorflow", "flax", "saved-model", "tflite", "stablehlo")
 """Backends that run in the environment ``oracle`` if this one lacks their modules."""
 
 
+def cache_folder() -> Path:
+    """Returns Equipoise's folder in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "equipoise"
+
+
 def environments_folder() -> Path:
     """Returns the folder of named environments, in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "equipoise" / "environments"
+    return cache_folder() / "environments"
 
 
 def environment_interpreter(name: str) -> Path:

@@ -12,6 +12,7 @@ import pytest
 from equipoise.convert.core.errors import InputError
 from equipoise.fleet.core.job_list import read_jobs, source_identity
 from equipoise.fleet.core.jobs import Job, installed_software, of_shard, option_arguments
+from equipoise.fleet.core.store import ResultStore
 
 JOB = Job("convert", "models/bert", ("--to", "flax"), "digest", {"equipoise": "1"})
 
@@ -118,3 +119,25 @@ def test_identity_changes_with_the_files(tmp_path: Path) -> None:
 
 def test_options_that_are_off() -> None:
     assert option_arguments({"force": False, "batch": 2, "x": []}) == ["--batch", "2"]
+
+
+def test_identity_changes_with_the_artifacts(tmp_path: Path) -> None:
+    """A program that was exported again is validated again."""
+    for name in ("model", "program"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("1")
+    (tmp_path / "list").write_text('{"source": "model", "artifacts": ["program"]}')
+    (first,) = read_jobs("validate", str(tmp_path / "list"))
+    (tmp_path / "program" / "file").write_text("22")
+    (second,) = read_jobs("validate", str(tmp_path / "list"))
+    assert first.key != second.key
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    """Linux allows any bytes; the job has a key and is stored."""
+    folder = tmp_path / "mod\udcff"
+    folder.mkdir()
+    job = Job("convert", str(folder), (), source_identity(str(folder)))
+    store = ResultStore.create(tmp_path / "out")
+    store.add_jobs([job])
+    assert list(store.jobs()) == [(job.key, job)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser_pages import measure_pages, needs_browser
 
 from equipoise.cli.main import run as command
 from equipoise.fleet.core.jobs import Job
@@ -107,6 +108,36 @@ def test_bars_have_the_shares(folder: Path) -> None:
     text = to_html(read_rows([folder]), folder / "page.html")
     assert text.count("width:25.00%") == 4
     assert text.count("width:50.00%") == 4  # model type and backend: one of two
+
+
+def test_charts_are_as_long_as_there_are_many() -> None:
+    """Six of one model type, three of another: a bar that is half as long, with a third that is not ok."""
+    rows = [Row(str(i), "a", "ok" if i else "failed", model_type="bert") for i in range(6)]
+    rows += [Row(f"1{i}", "b", "refused" if i else "ok", model_type="t5") for i in range(3)]
+    text = to_html(rows, Path("page.html"))
+    lines = re.findall(r"<th .*?>(\w+)</span></th><td>(\d)</td><td><div .*?style=\"(.*?)\"", text)
+    assert lines == [("t5", "3", "width:50.00%"), ("bert", "6", "width:100.00%")]
+
+
+def test_rows_lie_in_blocks() -> None:
+    """A browser lays out those that are seen: filters of 10,000 rows take milliseconds."""
+    rows = [Row(str(i), f"model-{i}", "ok") for i in range(201)]
+    text = to_html(rows, Path("page.html"))
+    blocks = text.split('<div class="block">')[1:]
+    assert [block.count('class="row"') for block in blocks] == [100, 100, 1]
+
+
+@needs_browser
+@pytest.mark.slow
+def test_nothing_overflows(tmp_path: Path) -> None:
+    long = "AVeryLongNameWithoutAnyPlaceToBreakIt" * 5
+    many = [
+        Row(str(i), f"/{long}/{i}", "failed", "", long, long, {long: "diverged"}, long, 1e5)
+        for i in range(300)
+    ]
+    pages = {"long": to_html(many, Path("page.html")), "none": to_html([], Path("page.html"))}
+    for name, width, needed, _ in measure_pages(pages, tmp_path):
+        assert needed <= width, f"{name} needs {needed} pixels at {width}"
 
 
 def test_json_of_several_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

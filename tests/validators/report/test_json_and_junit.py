@@ -12,10 +12,11 @@ import pytest
 import sample_reports
 
 from equipoise.cli.validate import exit_code
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.judgement.results import Divergence, Report, Verdict, to_json_value
 from equipoise.validators.report import json_report as report_json
 from equipoise.validators.report import junit
-from equipoise.validators.report.json_report import to_json
+from equipoise.validators.report.json_report import from_json, to_json
 from equipoise.validators.report.summary import (
     describe_divergence,
     describe_place,
@@ -298,3 +299,33 @@ def test_the_table_fits_80_columns() -> None:
     detail = f"  {row.worst_at}: rms error {row.error}, noise floor {row.floor}"
     assert (detail, "") in lines
     assert detail in to_text(report)
+
+
+@pytest.mark.parametrize("made", ["full_report", "hostile_report"])
+def test_a_report_is_read_back(made: str) -> None:
+    """Nothing of it is lost: it is equal, and its texts are."""
+    report = getattr(sample_reports, made)()
+    found = from_json(to_json(report))
+    assert to_text(found) == to_text(report).encode("utf-8", "replace").decode()
+    assert to_json(found) == to_json(report)
+
+
+def test_a_report_that_is_read_back_is_equal() -> None:
+    case = sample_reports.case("single", sample_reports.output())
+    divergence = Divergence("single", "h.0", "Block", "", float("inf"), 0.5, {"wte": 1e-7})
+    backend = replace(sample_reports.backend(), cases=(case,), divergence=divergence)
+    report = sample_reports.report(backend, sample_reports.absent_backend())
+    assert from_json(to_json(report)).backends == report.backends
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a report"),
+        ("[]", "not a report"),
+        ('{"generator": "equipoise", "schema": 99}', "another schema"),
+    ],
+)
+def test_what_is_no_report(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        from_json(text)
