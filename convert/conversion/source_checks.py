@@ -230,9 +230,16 @@ def describe_missing_class(expansion: Expansion, layout: str) -> str:
     smaller = _classes_within(expansion, layout)
     return (
         f"{cls.name} has no class in {layout}{release if layout in COMPLETE_LAYOUTS else ''}; "
-        + (f"--allow-lossy writes {smaller[0].name} without the head, or " if smaller else "")
+        + (f"--allow-lossy writes {_describe_smaller(cls, smaller[0])}, or " if smaller else "")
         + f"convert to one of {', '.join(cls.names)}"
     )
+
+
+def _describe_smaller(cls: ClassSpec, smaller: ClassSpec) -> str:
+    """Returns a class within another, with what it lacks; the two may have one name."""
+    if smaller.name != cls.name:
+        return f"{smaller.name} without the head"
+    return f"{cls.name} without its {', '.join(one for one in cls.groups if one not in smaller.groups)}"
 
 
 def _classes_within(expansion: Expansion, layout: str) -> list[ClassSpec]:

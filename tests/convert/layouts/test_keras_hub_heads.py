@@ -75,6 +75,20 @@ def test_a_task_without_weights_of_its_own_is_the_class_with_the_tied_layer(
     assert config["architectures"] == [cls]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("esm+masked", "--allow-lossy writes EsmForMaskedLM without its contact"),
+        ("xlm-roberta", "--allow-lossy writes XLMRobertaModel without the head"),
+    ],
+)
+def test_what_stays_behind_is_named(name: str, text: str, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source", name)
+    with pytest.raises(CoverageError) as refused:
+        convert(source, tmp_path / "out", to="keras-hub")
+    assert text in str(refused.value)
+
+
 def test_labels_are_as_many_as_classes(tmp_path: Path) -> None:
     convert(GOLDEN / "roberta+classifier", tmp_path / "out", to="pytorch")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
