@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from equipoise.cli import _run, _validation, _worker_options
 from equipoise.cli._completion import complete_backend, complete_task
 from equipoise.cli._types import NameValue, PathName, SourceName
+from equipoise.convert.core.errors import InputError
 
 
 @click.command()
@@ -68,12 +70,26 @@ def command(
             companions=companions,
             device=workers.device,
             workers=pool,
-            options={name: _parse_option(value) for name, value in options},
+            options=_parse_options(options),
             threads=workers.threads,
             tell=_validation.print_note,
         )
         _run.print_json(to_json(results if len(results) > 1 else results[0], output))
     return _run.EXIT_OK
+
+
+def _parse_options(given: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Returns the options by name.
+
+    Raises:
+        InputError: One is given twice.
+    """
+    found: dict[str, Any] = {}
+    for name, value in given:
+        if name in found:
+            raise InputError(f"the option {name} is given twice", found=value)
+        found[name] = _parse_option(value)
+    return found
 
 
 def _parse_option(text: str) -> Any:

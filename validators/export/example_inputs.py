@@ -54,12 +54,13 @@ def example_inputs(
         {name: value for name, value in one.arrays.items() if name in names} for one in known
     ]
     axes = varying_axes([*passes, *batches])
-    fixed_axes = {FIXABLE_AXES[name] for name in sizes}
+    fixed_axes = tuple(FIXABLE_AXES[name] for name in sizes)
     dynamic_axes = {
         name: {
             axis: symbol
             for axis, symbol in axes[name].items()
-            if symbol not in fixed_axes and not fixed
+            # Of two batches, as CLIP's images and texts are, both are fixed.
+            if not symbol.endswith(fixed_axes) and not fixed
         }
         for name in arrays
     }

@@ -52,9 +52,10 @@ def generate(
         processors, zero after the end of a sample. Beam search adds ``sequences_scores`` and ``sequences_gaps``.
     """
     settings = generation_settings(model, options)
-    if PIPELINE in options:
-        _check_start(model, settings)
+    had_prompt = "decoder_input_ids" in arrays
     arrays = with_prompt(runner, arrays, settings)
+    if PIPELINE in options and not had_prompt and "decoder_input_ids" in arrays:
+        _check_start(model, arrays["decoder_input_ids"])
     settings = _with_encoder_tokens(settings, arrays)
     is_forced = follow is not None and bool(options.get(TEACHER_FORCING))
     rows = max(settings.num_beams, settings.num_return_sequences)
@@ -104,19 +105,18 @@ def generation_settings(
     return replace(settings, times=time_rules(model, options)) if is_whisper(model) else settings
 
 
-def _check_start(model: ModelFolder, settings: GenerationSettings) -> None:
+def _check_start(model: ModelFolder, prompt: Array) -> None:
     """Checks that the model has the token that the decoder starts with.
 
     Raises:
         InputError: It is beyond the vocabulary.
     """
-    start = settings.decoder_start_token_id
     config = model.config.get("decoder") or model.config.get("text_config") or model.config
     size = config.get("decoder_vocab_size") or config.get("vocab_size")
-    if start is not None and size is not None and not 0 <= start < size:
+    if size is not None and not (prompt >= 0).all() & (prompt < size).all():
         raise InputError(
             "the decoder cannot start with a token beyond the vocabulary (decoder_start_token_id, or bos_token_id)",
-            found=start,
+            found=int(prompt[0, 0]),
             expected=f"less than {size}",
         )
 
@@ -146,16 +146,17 @@ def with_prompt(
     """Adds ``decoder_input_ids`` with the start token if the model has an encoder and the inputs lack them.
 
     Raises:
-        InputError: The settings name no start token.
+        InputError: The settings name no start token, or several.
     """
     if "decoder_input_ids" in arrays or "decoder_input_ids" not in runner.accepts:
         return dict(arrays)
     samples = len(next(iter(arrays.values())))
-    start = settings.decoder_start_token_id
-    if start is None:
+    if len(settings.start_token_ids) != 1:
         raise InputError(
-            "the decoder has no first token: decoder_start_token_id and bos_token_id are both missing"
+            "the decoder starts with one token: decoder_start_token_id, or else bos_token_id",
+            found=str(list(settings.start_token_ids)) if settings.start_token_ids else "none",
         )
+    (start,) = settings.start_token_ids
     return {**arrays, "decoder_input_ids": np.full((samples, 1), start, dtype=np.int64)}
 
 

@@ -90,8 +90,10 @@ def _limit_length(
         start, factor = settings.exponential_decay
         beyond = length - prompt_length - start
         if beyond > 0:
-            _check_decay(scores[:, ends])
-            scores[:, ends] += np.abs(scores[:, ends]) * (factor**beyond - 1)
+            growth = factor**beyond - 1
+            if growth >= 0:
+                _check_decay(scores[:, ends])
+            scores[:, ends] += np.abs(scores[:, ends]) * growth
     return scores
 
 

@@ -42,9 +42,9 @@ def read_settings(
         min_new_tokens=config.get("min_new_tokens"),
         eos_token_ids=eos,
         pad_token_id=int(pad) if pad is not None else (eos[0] if eos else 0),
-        decoder_start_token_id=_one_token(config.get("bos_token_id") if start is None else start),
-        forced_bos_token_id=_one_token(config.get("forced_bos_token_id")),
-        forced_eos_token_ids=_as_tuple(config.get("forced_eos_token_id")),
+        start_token_ids=_as_tuple(config.get("bos_token_id") if start is None else start),
+        forced_bos_token_id=_one_token("forced_bos_token_id", config),
+        forced_eos_token_ids=_forced_ends(config, is_call=is_call),
         suppress_tokens=_as_tuple(config.get("suppress_tokens")),
         begin_suppress_tokens=_as_tuple(config.get("begin_suppress_tokens")),
         biases=(*_sequence_biases(config), *_bad_words(config.get("bad_words_ids"), eos)),
@@ -126,19 +126,25 @@ def _as_tuple(value: JsonValue) -> tuple[int, ...]:
     return tuple(int(token) for token in (value if isinstance(value, list | tuple) else [value]))
 
 
-def _one_token(value: JsonValue) -> int | None:
-    """Returns the token of a field that a sample has one of.
+def _one_token(name: str, config: Mapping[str, JsonValue]) -> int | None:
+    """Returns the token that a field forces.
 
     Raises:
-        InputError: There are several.
+        InputError: It forces several: they are equally likely then, and which one is taken is an accident.
     """
-    tokens = _as_tuple(value)
+    tokens = _as_tuple(config.get(name))
     if len(tokens) > 1:
-        raise InputError(
-            "a text begins with one token, and the generation settings name several",
-            found=str(list(tokens)),
-        )
+        raise InputError(f"{name} with several tokens is not supported", found=str(list(tokens)))
     return tokens[0] if tokens else None
+
+
+def _forced_ends(config: Mapping[str, JsonValue], *, is_call: bool) -> tuple[int, ...]:
+    """Returns the tokens that are forced at the end: one in a call, any number in a case, which follows the reference."""
+    name = "forced_eos_token_id"
+    if not is_call:
+        return _as_tuple(config.get(name))
+    token = _one_token(name, config)
+    return () if token is None else (token,)
 
 
 def _texts(value: str | Sequence[str] | None) -> tuple[str, ...]:

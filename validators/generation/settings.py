@@ -60,7 +60,7 @@ class GenerationSettings:
         min_new_tokens: Minimal number of new tokens; overrides ``min_length``.
         eos_token_ids: Ids of the end tokens.
         pad_token_id: Id of the padding token.
-        decoder_start_token_id: Id of the token that the decoder of an encoder-decoder model starts with.
+        start_token_ids: Ids that the settings name as the one that the decoder of an encoder-decoder model starts with.
         forced_bos_token_id: Id of the token that is forced after the start token.
         forced_eos_token_ids: Ids of the tokens that are forced at the maximal length.
         suppress_tokens: Ids that are never generated.
@@ -91,7 +91,7 @@ class GenerationSettings:
     min_new_tokens: int | None = None
     eos_token_ids: tuple[int, ...] = ()
     pad_token_id: int = 0
-    decoder_start_token_id: int | None = None
+    start_token_ids: tuple[int, ...] = ()
     forced_bos_token_id: int | None = None
     forced_eos_token_ids: tuple[int, ...] = ()
     suppress_tokens: tuple[int, ...] = ()

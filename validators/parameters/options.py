@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,7 +69,7 @@ def check_value(parameter: Parameter, value: Value) -> None:
         InputError: It is of the wrong kind, not among the choices, or the parameter is refused.
     """
     if parameter.effect == "refused":
-        if parameter.is_off(value) and parameter.group != TOKENIZER:
+        if value is None or (parameter.is_off(value) and parameter.group != TOKENIZER):
             return
         raise InputError(
             f"the option {parameter.name} is not supported: {parameter.about}", found=_shown(value)
@@ -173,6 +174,8 @@ def _find(task: str, name: str, known: Mapping[str, Parameter]) -> Parameter:
     near = did_you_mean(name, known, least=0.5)
     inside = "generate_kwargs" in known and name in generation_fields()
     hint = f'give it inside generate_kwargs: {{"{name}": ...}}' if inside else None
+    if name == "generate_kwargs" and "max_new_tokens" in known:
+        hint = "give its fields by themselves: --option max_new_tokens=20"
     raise InputError(
         f"{task} has no option {name}",
         expected=", ".join(sorted(known)) if not near and not inside else None,
@@ -189,7 +192,7 @@ def _is_integer(value: Value) -> bool:
 
 
 def _is_number(value: Value) -> bool:
-    return _is_integer(value) or isinstance(value, float)
+    return _is_integer(value) or (isinstance(value, float) and not math.isnan(value))
 
 
 def _is_ids(value: Value) -> bool:
@@ -202,17 +205,17 @@ def _is_sequence_of_tokens(value: Value) -> bool:
 
 def _is_bias(value: Value) -> bool:
     is_pair = isinstance(value, list | tuple) and len(value) == 2
-    return is_pair and _is_sequence_of_tokens(value[0]) and _is_number(value[1])
+    return is_pair and _is_sequence_of_tokens(value[0]) and isinstance(value[1], float)
 
 
 _KIND_NAMES = {
     "table": "object",
     "texts": "text or a list of texts",
     "boolean": "boolean (true or false)",
-    "tokens": "token id or a list of token ids",
+    "tokens": "token id or a list of one or more token ids",
     "ids": "list of token ids",
     "sequences": "list of lists of token ids: [[5, 7], [9]]",
-    "biases": "list of pairs of token ids and a number: [[[5, 7], -2.5]]",
+    "biases": "list of pairs of token ids and a number with a point: [[[5, 7], -2.5]]",
     "pair": "list of two numbers",
 }
 _KINDS: dict[str, Callable[[Value], bool]] = {

@@ -13,7 +13,8 @@ from equipoise.validators.runtime.forwarding import ForwardingRunner
 MASK = "attention_mask"
 """The input that says what is padding; without it a padded text is another text."""
 
-_PADDED = (MASK, "input_ids", "token_type_ids")
+TYPES = "token_type_ids"
+_PADDED = (MASK, "input_ids", TYPES)
 
 
 class FixedSizeRunner(ForwardingRunner):
@@ -55,6 +56,9 @@ class FixedSizeRunner(ForwardingRunner):
         Raises:
             InputError: The inputs do not fit the program's sizes.
         """
+        for name in (MASK, TYPES):
+            if name in self._sizes and name not in inputs:
+                raise InputError(f"the program takes {name}, and the options leave it out")
         count = self._rows_of_pass(inputs)
         if count is None:
             return self._run_once(inputs, **kwargs)
@@ -81,6 +85,7 @@ class FixedSizeRunner(ForwardingRunner):
         outputs = self._runner.run(fitted, **kwargs)
         if all(fitted[name].shape == inputs[name].shape for name in inputs):
             return outputs
+        self._check_rows(inputs, fitted)
         return {name: self._cut(name, value, inputs, fitted) for name, value in outputs.items()}
 
     def step(
@@ -124,20 +129,37 @@ class FixedSizeRunner(ForwardingRunner):
         rows: Array = value[np.arange(wanted[0]) % len(value)]
         return rows
 
+    def _check_rows(self, inputs: Mapping[str, Array], fitted: Mapping[str, Array]) -> None:
+        """Checks that the number of an output's rows says whose rows they are.
+
+        Raises:
+            InputError: Two inputs of other numbers of rows were fitted to the same number.
+        """
+        rows: dict[int, int] = {}
+        for name, value in inputs.items():
+            if value.ndim and rows.setdefault(len(fitted[name]), len(value)) != len(value):
+                raise self._mismatch(name, value)
+
     def _cut(
         self, name: str, value: Array, inputs: Mapping[str, Array], fitted: Mapping[str, Array]
     ) -> Array:
-        first = next(iter(inputs))
-        if value.ndim and len(value) == len(fitted[first]):
-            value = value[: len(inputs[first])]
+        rows = {len(fitted[one]): len(value) for one, value in inputs.items() if value.ndim}
+        if value.ndim:
+            value = value[: rows.get(len(value))]
+        # The scores of images against texts have two axes of rows.
+        if value.ndim == 2 and len(rows) > 1 and value.shape[1] in rows:
+            value = value[:, : rows[value.shape[1]]]
         if name in self._per_token and MASK in inputs:
             value = value[:, : inputs[MASK].shape[1]]
         return value
 
     def _mismatch(self, name: str, value: Array) -> InputError:
+        rows = next(iter(self._sizes[name]))
+        has_more_rows = rows is not None and len(value) > rows
+        less = "fewer labels or samples at once" if has_more_rows else "a shorter input"
         sizes = " x ".join("any" if one is None else str(one) for one in self._sizes[name])
         return InputError(
             f"the program was exported for {name} of {sizes}",
             found=" x ".join(map(str, value.shape)),
-            hint="a shorter input, or export it with --batch dynamic --sequence dynamic",
+            hint=f"{less}, or export it with --batch dynamic --sequence dynamic",
         )

@@ -113,8 +113,9 @@ class MaskGeneration:
         Options: ``pred_iou_thresh``, ``stability_score_thresh``, ``stability_score_offset``,
         ``mask_threshold``, ``crops_nms_thresh``, ``output_bboxes_mask``.
         """
+        given = {name: value for name, value in options.items() if value is not None}
         return [
-            self._select_masks(model, batch, outputs, index, options)
+            self._select_masks(model, batch, outputs, index, given)
             for index in range(len(batch.case.samples))
         ]
 

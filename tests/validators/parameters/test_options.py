@@ -15,12 +15,12 @@ from equipoise.validators.parameters.options import sort_options
     [
         ("exponential_decay_length_penalty", [2], "takes a list of two numbers"),
         ("exponential_decay_length_penalty", ["x", 2], "takes a list of two numbers"),
-        ("eos_token_id", "x", "takes a token id or a list of token ids"),
-        ("eos_token_id", [], "takes a token id or a list of token ids"),
-        ("eos_token_id", [[1]], "takes a token id or a list of token ids"),
+        ("eos_token_id", "x", "takes a token id or a list of one or more token ids"),
+        ("eos_token_id", [], "takes a token id or a list of one or more token ids"),
+        ("eos_token_id", [[1]], "takes a token id or a list of one or more token ids"),
         ("decoder_start_token_id", -1, "takes at least 0"),
         ("forced_bos_token_id", [-2], "takes at least 0"),
-        ("forced_eos_token_id", [1.5], "takes a token id or a list of token ids"),
+        ("forced_eos_token_id", [1.5], "takes a token id or a list of one or more token ids"),
         ("suppress_tokens", [[1, 2]], "takes a list of token ids"),
         ("suppress_tokens", 3, "takes a list of token ids"),
         ("bad_words_ids", [[-1]], "takes a list of lists of token ids"),
@@ -28,6 +28,9 @@ from equipoise.validators.parameters.options import sort_options
         ("sequence_bias", [[[1], True]], "takes a list of pairs"),
         ("sequence_bias", [[1, 2.0]], "takes a list of pairs"),
         ("sequence_bias", [], "takes an entry or more"),
+        ("sequence_bias", [[[5], 3]], "a number with a point"),
+        ("repetition_penalty", float("nan"), "takes a number"),
+        ("seed", -1, "takes at least 0"),
         ("num_beams", None, "takes an integer"),
         ("early_stopping", None, "no such early_stopping"),
         ("no_repeat_ngram_size", -1, "takes at least 0"),
@@ -48,7 +51,7 @@ def test_value_of_another_kind(name: str, value: Any, message: str) -> None:
         ("forced_bos_token_id", [5]),
         ("suppress_tokens", []),
         ("bad_words_ids", [[5, 7], [9]]),
-        ("sequence_bias", [[[5, 7], -2.5], [[9], 1]]),
+        ("sequence_bias", [[[5, 7], -2.5], [[9], 1.0]]),
         ("early_stopping", "never"),
     ],
 )
@@ -67,3 +70,8 @@ def test_option_given_twice(options: dict[str, Any]) -> None:
     """Equal values too, and whichever comes first: pipeline() raises as well."""
     with pytest.raises(InputError, match="max_new_tokens is given twice"):
         sort_options("image-text-to-text", options)
+
+
+def test_generate_kwargs_where_fields_are_options() -> None:
+    with pytest.raises(InputError, match="give its fields by themselves"):
+        sort_options("text-generation", {"generate_kwargs": {"max_new_tokens": 3}})

@@ -59,7 +59,7 @@ def test_inputs_are_padded_and_outputs_cut() -> None:
     [
         ({"input_ids": (1, 8), "attention_mask": (1, 8)}, "input_ids of 3 x 7"),
         ({"input_ids": (4, 7), "attention_mask": (3, 7)}, "input_ids of 3 x 7"),
-        ({"input_ids": (1, 5)}, "input_ids of 3 x 7"),
+        ({"input_ids": (1, 5)}, "takes attention_mask|input_ids of 3 x 7"),
     ],
 )
 def test_inputs_that_do_not_fit(inputs: dict[str, tuple[int, int]], message: str) -> None:
@@ -91,6 +91,60 @@ def test_many_rows_run_in_several_passes() -> None:
     assert program.passes == 3
     assert outputs["tokens"].tolist() == ids.tolist()
     assert outputs["logits"].tolist() == (2 * ids[:, :2]).tolist()
+
+
+def test_two_batches_are_cut_each_to_its_own() -> None:
+    """Two texts for a program of five, one image for a program of three; the scores have a row an image and a column a text."""
+
+    class Contrastive(Recorder):
+        accepts = frozenset({"input_ids", "pixel_values"})
+
+        def run(self, inputs: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
+            scores = inputs["pixel_values"].mean(1)[:, None] + inputs["input_ids"].sum(1)[None]
+            return {"logits_per_image": scores, "text_embeds": inputs["input_ids"][:, :4]}
+
+    shapes: dict[str, list[int | str]] = {"input_ids": [5, "length"], "pixel_values": [3, 9]}
+    inputs = {"input_ids": np.arange(14).reshape(2, 7), "pixel_values": np.ones((1, 9))}
+    outputs = FixedSizeRunner(Contrastive(), shapes, 0, []).run(inputs)
+    assert outputs["logits_per_image"].tolist() == [[1 + 21, 1 + 70]]
+    assert outputs["text_embeds"].tolist() == [[0, 1, 2, 3], [7, 8, 9, 10]]
+    shapes["pixel_values"] = [5, 9]
+    with pytest.raises(InputError, match="exported for pixel_values of 5 x 9"):
+        FixedSizeRunner(Contrastive(), shapes, 0, []).run(inputs)
+
+
+def test_the_hint_fits_the_size() -> None:
+    runner = FixedSizeRunner(Recorder(), SHAPES, 0, [])
+    rows = {"input_ids": np.ones((4, 7), np.int64), "attention_mask": np.ones((3, 7), np.int64)}
+    with pytest.raises(InputError, match="fewer labels or samples at once"):
+        runner.run(rows)
+    with pytest.raises(InputError, match="a shorter input"):
+        runner.run({name: np.ones((3, 8), np.int64) for name in SHAPES})
+    with pytest.raises(InputError, match="the program takes attention_mask"):
+        runner.run({"input_ids": np.ones((3, 7), np.int64)})
+
+
+@pytest.mark.slow
+@pytest.mark.transformers
+def test_both_batches_are_fixed(tmp_path: Path) -> None:
+    """CLIP's images and texts: two images, and all the labels of two samples."""
+    pytest.importorskip("onnxruntime")
+    from equipoise.cli.main import run as command
+    from equipoise.validators.pipeline import run_pipeline
+
+    folder, out = TASKS / "zero-shot-image-classification", tmp_path / "out"
+    arguments = ["export", str(folder), str(out), "--to", "onnx", "--no-validate", "--batch", "2"]
+    assert command(arguments) == 0
+    inputs = json.loads((out / "artifact.json").read_text())["inputs"]
+    samples = json.loads((folder / "samples.json").read_text())[:2]
+    labels = sum(len(one["inputs"]["candidate_labels"]) for one in samples)
+    assert inputs["pixel_values"]["shape"][0] == 2
+    assert inputs["input_ids"]["shape"][0] == labels
+    sample = {"image": str(folder / "circle.png"), "candidate_labels": ["circle", "square"]}
+    found, expected = (
+        run_pipeline("zero-shot-image-classification", one, [sample]) for one in (out, folder)
+    )
+    assert _rounded(found) == _rounded(expected)
 
 
 @pytest.mark.slow
