@@ -21,8 +21,9 @@ from equipoise.convert.core.errors import ArchitectureError, CheckpointError, Co
 from equipoise.convert.diff import compare_checkpoints
 from equipoise.convert.from_pretrained import from_pretrained
 from equipoise.convert.layouts.google import view
+from equipoise.convert.research.gin_file import read_gin
 from equipoise.convert.research.marks import known_specs
-from equipoise.convert.research.repository_config import read_gin, translate
+from equipoise.convert.research.repository_config import translate
 from equipoise.convert.verify import verify
 from equipoise.fixtures.bundles import encode_entry, write_bundle
 from equipoise.fixtures.synthetic import BERT_CONFIG, write_checkpoint
@@ -327,7 +328,6 @@ def test_gin_files(tmp_path: Path) -> None:
         "num_layers": 6,
         "rate": 1e-3,
         "big": 7,
-        "DenseReluDense": {"activation": ["gelu", "linear"]},
     }
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(CheckpointError, match="a gin file is text"):
