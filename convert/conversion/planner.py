@@ -19,7 +19,12 @@ from equipoise.convert.checkpoints.match_notes import (
     notes_on_wrappers,
     unproven_layouts,
 )
-from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
+from equipoise.convert.checkpoints.matching import (
+    MatchedCheckpoint,
+    check_config,
+    layout_view,
+    stored_shapes,
+)
 from equipoise.convert.checkpoints.preset_files import notes_on_companions
 from equipoise.convert.checkpoints.sentence_modules import notes_on_left_files
 from equipoise.convert.conversion.coverage import CoverageLedger, expand_patterns
@@ -236,6 +241,7 @@ class _Planner:
         if not self.partial:
             check_source(self.source, self.target.layout, self.ledger)
         self.ledger.raise_problems(message, self.checkpoint.path)
+        check_config(self.expansion, self.target.layout)
         steps = self._steps()
         record_dropped_tensors(self.source, self.target.layout, self.view, self.ledger)
         self.ledger.check_allow_was_used()
@@ -272,6 +278,7 @@ class _Planner:
         for rule in self.view.rules:
             if all(is_omittable(self.view, name) for name in rule.sources):
                 continue
+            stored_shapes(rule, self.expansion, self.target.layout)
             origins = [self.source.origin_to_copy(name) for name in rule.sources]
             if all(origin is not None for origin in origins):
                 for name, origin in zip(rule.sources, origins, strict=True):
@@ -304,7 +311,7 @@ class _Planner:
             return None
         own = self.view.dtypes.get(parameter.name, parameter.dtype)
         dtype = dtype_named(own) if own else self._float_dtype()
-        (shape,) = rule.shapes((parameter.shape,))
+        (shape,) = stored_shapes(rule, self.expansion, self.target.layout)
         header = self.target.header(rule.targets[0], shape, dtype)
         self.ledger.add_computed(header.name, parameter.absent or generator)
         if parameter.absent:

@@ -9,7 +9,12 @@ from dataclasses import replace
 from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.architectures.spec import ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.matching import ClassMatch, MatchedCheckpoint, match_class
+from equipoise.convert.checkpoints.matching import (
+    ClassMatch,
+    MatchedCheckpoint,
+    match_class,
+    stored_shapes,
+)
 from equipoise.convert.conversion.coverage import CoverageLedger
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import CheckpointError
@@ -207,7 +212,7 @@ def _expected_shape(source: MatchedCheckpoint, stored: str) -> Shape:
     """Returns the shape that the source's layout should have under a stored name."""
     for rule in source.match.view.rules:
         if stored in rule.targets:
-            shapes = rule.shapes(source.shapes(rule.sources))
+            shapes = stored_shapes(rule, source.expansion, source.match.layout)
             return shapes[rule.targets.index(stored)]
     raise KeyError(stored)
 
