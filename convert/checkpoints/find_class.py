@@ -28,8 +28,8 @@ from equipoise.convert.checkpoints.matching import (
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, SpecError
 from equipoise.convert.files.file_names import TASK_PREFIX
 from equipoise.convert.layouts import layout_names, may_hold_any_class
-from equipoise.convert.research.gin_file import is_gin
 from equipoise.convert.research.marks import T5X_LAYOUTS
+from equipoise.convert.research.repository_config import is_gin
 
 _HEADS_IGNORED_ON_LOADING = frozenset((
     "pooler", "predictions", "cls", "lm_head", "sop_classifier", "generator_predictions", "generator_lm_head",

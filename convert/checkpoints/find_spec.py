@@ -14,15 +14,14 @@ from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.core.errors import ArchitectureError, SpecError
 from equipoise.convert.core.tensor import TensorRef
-from equipoise.convert.research.gin_file import is_gin
 from equipoise.convert.research.marks import (
     T5X_EMBEDDING,
     T5X_LAYOUTS,
     has_marks,
     marked_specs,
 )
-from equipoise.convert.research.repository_config import translate
-from equipoise.convert.research.t5x_settings import check_t5x_settings
+from equipoise.convert.research.repository_config import is_gin, translate
+from equipoise.convert.research.t5x_settings import check_t5x_settings, describe_sizes
 
 _T5X_CONFIG = "T5X saves config.gin in the folder above its checkpoints: put it there, or give it with --config; or the config.json of the same model"
 _FIRST_PARTS = 4
@@ -149,6 +148,7 @@ def _find_t5x_spec(
         raise ArchitectureError(
             "no architecture of T5X has the sizes that the gin file says",
             file=config.file,
+            found=describe_sizes(config.values),
             hint="give the config.json of the same model for transformers with --config",
         )
     ranked = sorted(fitting, key=lambda spec: _has_own_vocabulary(spec, names))
@@ -161,13 +161,16 @@ def _find_t5x_spec(
 def _check_gin(checkpoint: Checkpoint, layout: str, config: Config) -> tuple[str, ...]:
     """Checks the fields of the gin file that a tree of T5X has for a config; returns notes on them."""
     shapes = {name: ref.shape for name, ref in checkpoint.in_layout(layout).items()}
-    return check_t5x_settings(config.file, shapes) if config.file is not None else ()
+    embedding = [shape for name, shape in shapes.items() if name.endswith(T5X_EMBEDDING)]
+    if config.file is None or not embedding:
+        return ()
+    return check_t5x_settings(config.file, shapes, embedding[0])
 
 
 def _has_own_vocabulary(spec: ArchitectureSpec, refs: Mapping[str, TensorRef]) -> tuple[bool, bool]:
     """Whether a tree has the vocabulary of an architecture's published models, and whether it is T5, which ByT5 is too."""
-    rows = next(ref.shape[0] for name, ref in refs.items() if name.endswith(T5X_EMBEDDING))
-    return spec.defaults.get("vocab_size") == rows, spec.model_type == "t5"
+    shapes = (ref.shape for name, ref in refs.items() if name.endswith(T5X_EMBEDDING))
+    return spec.defaults.get("vocab_size") == next(shapes)[0], spec.model_type == "t5"
 
 
 def with_t5x_config(

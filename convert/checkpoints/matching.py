@@ -114,8 +114,8 @@ def _describe_fields(rule: Rule, expansion: Expansion, layout: str) -> Iterator[
             value = expansion.config.with_defaults(spec.defaults).lookup(name)
         except ArchitectureError:
             continue
-        spelled = [field for field, text in theirs.items() if text == name]
-        yield f"{name} {value!r}" + (f" ({spelled[0]} in KerasHub)" if spelled else "")
+        names_there = [field for field, text in theirs.items() if text == name]
+        yield f"{name} {value!r}" + (f" ({names_there[0]} in KerasHub)" if names_there else "")
 
 
 def _field_names(text: str) -> Iterator[str]:

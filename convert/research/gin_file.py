@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.architectures.config import Config
 from equipoise.convert.core.errors import CheckpointError
 
-GIN_SUFFIX = ".gin"
 MAX_GIN_BYTES = 4 << 20
 
-_NAME = r"(?P<scope>(?:[\w.]+/)*)(?P<name>[\w.]+)"
-_BINDING = re.compile(_NAME + r"[ \t]*=[ \t]*(?P<value>.+)")
-_BLOCK = re.compile(_NAME + r":[ \t]*(?:#.*)?")
+_SELECTOR = r"(?P<scope>(?:[\w.]+/)*)(?P<name>[\w.]+)"
+_BINDING = re.compile(_SELECTOR + r"[ \t]*=[ \t]*(?P<value>.+)")
+_BLOCK = re.compile(_SELECTOR + r":[ \t]*(?:#.*)?")
 _MACRO = re.compile(r"%(\w+)[ \t]*(?:#.*)?")
 
 
@@ -36,32 +34,12 @@ class GinBinding:
     is_literal: bool
 
 
-def is_gin(config: Config) -> bool:
-    """Whether a config was read from a gin file."""
-    return config.file is not None and config.file.suffix == GIN_SUFFIX
-
-
-def read_gin(path: Path) -> Config:
-    """Reads the settings of a gin file: macros by name, parameters by the last two parts of theirs.
+def read_bindings(path: Path) -> dict[str, GinBinding]:
+    """Returns what a gin file binds, by the last two parts of the names.
 
     ``network.T5Config.num_heads = 8`` is the field ``T5Config.num_heads``, and so is ``num_heads = 8`` below ``network.T5Config:``.
     ``%NAME`` is what the file binds to that name. What is bound in a scope (``eval/network.T5Config.num_heads``) holds there alone, and is left
-    out; so are values that are no literals.
-
-    Raises:
-        CheckpointError: It is not text, or is too long.
-    """
-    values: dict[str, Any] = {}
-    for name, binding in read_bindings(path).items():
-        first, _, last = name.rpartition(".")
-        table = values.setdefault(first, {}) if first else values
-        if binding.value is not None and isinstance(table, dict):
-            table[last] = binding.value
-    return Config({name: value for name, value in values.items() if value != {}}, path)
-
-
-def read_bindings(path: Path) -> dict[str, GinBinding]:
-    """Returns what a gin file binds outside of scopes, by the last two parts of the names.
+    out.
 
     Raises:
         CheckpointError: It is not text, or is too long.

@@ -8,6 +8,7 @@ A field whose expression asks for something that is not there is left to the def
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from equipoise.convert.architectures import expressions
@@ -15,6 +16,29 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.spec import ArchitectureSpec
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import ArchitectureError
+from equipoise.convert.research.gin_file import read_bindings
+
+GIN_SUFFIX = ".gin"
+
+
+def is_gin(config: Config) -> bool:
+    """Whether a config was read from a gin file."""
+    return config.file is not None and config.file.suffix == GIN_SUFFIX
+
+
+def read_gin(path: Path) -> Config:
+    """Reads the settings of a gin file: its macros, and parameters of classes as tables; values that are no literals are left out.
+
+    Raises:
+        CheckpointError: It is not text, or is too long.
+    """
+    values: dict[str, Any] = {}
+    for name, binding in read_bindings(path).items():
+        first, _, last = name.rpartition(".")
+        table = values.setdefault(first, {}) if first else values
+        if binding.value is not None and isinstance(table, dict):
+            table[last] = binding.value
+    return Config({name: value for name, value in values.items() if value != {}}, path)
 
 
 def translate(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import ArchitectureError
 from equipoise.convert.core.framework_types import JsonValue
 from equipoise.convert.research.gin_file import GinBinding, read_bindings
-from equipoise.convert.research.marks import T5X_EMBEDDING
 
 ACTIVATIONS = ("relu", "gelu", "silu", "swish", "tanh", "sigmoid", "relu6", "leaky_relu", "linear")
 """Names that are one function in flax.linen and transformers; ``gelu`` is the approximation, ``gelu_new`` of transformers."""
@@ -32,12 +32,15 @@ _OUTPUT = "T5Config.logits_via_embedding"
 _Check = tuple[str, Callable[[JsonValue], bool]]
 
 
-def check_t5x_settings(path: Path, shapes: Mapping[str, Shape]) -> tuple[str, ...]:
+def check_t5x_settings(
+    path: Path, shapes: Mapping[str, Shape], embedding: Shape
+) -> tuple[str, ...]:
     """Checks the fields of a gin file that a model of transformers gets, and returns notes on what the tensors decide instead.
 
     Args:
         path: The gin file.
         shapes: The shapes of the checkpoint's variables by name.
+        embedding: That of the embedding: rows and width.
 
     Raises:
         ArchitectureError: A field is missing, has another kind of value than T5X's, or contradicts the tensors.
@@ -55,8 +58,23 @@ def check_t5x_settings(path: Path, shapes: Mapping[str, Shape]) -> tuple[str, ..
     for name, (expected, holds) in _CHECKS.items():
         if name in bindings and not _holds(bindings[name], holds):
             raise _refuse(path, name, expected, bindings[name].text)
-    _check_tensors(path, bindings, shapes)
-    return tuple(_notes(path, bindings, shapes))
+    _check_tensors(path, bindings, shapes, embedding)
+    return tuple(_notes(path, bindings, embedding[0]))
+
+
+def describe_sizes(values: Mapping[str, Any]) -> str:
+    """Returns the sizes that a gin file says, as they are taken.
+
+    >>> describe_sizes({"T5Config": {"num_heads": 8}, "NUM_HEADS": 4, "MLP_DIM": 32})
+    'T5Config.num_heads = 8, MLP_DIM = 32'
+    """
+    own = values.get("T5Config", {})
+    several = (
+        {first: own.get(first.rpartition(".")[2]), second: values.get(second)}
+        for first, second in _SIZES
+    )
+    taken = (next(((name, one) for name, one in two.items() if one), None) for two in several)
+    return ", ".join(f"{pair[0]} = {pair[1]}" for pair in taken if pair)
 
 
 def _has_part(name: str, shapes: Mapping[str, Shape]) -> bool:
@@ -103,7 +121,7 @@ _CHECKS: Mapping[str, _Check] = {
 
 
 def _check_tensors(
-    path: Path, bindings: Mapping[str, GinBinding], shapes: Mapping[str, Shape]
+    path: Path, bindings: Mapping[str, GinBinding], shapes: Mapping[str, Shape], embedding: Shape
 ) -> None:
     """Checks that what the tensors show is what the file says.
 
@@ -122,9 +140,7 @@ def _check_tensors(
             else "one activation, as the tensors have one mlp/wi",
             bindings[named].text if named else "nothing of it, which is ('relu',) in T5X",
         )
-    width = next(
-        (shape[-1] for name, shape in shapes.items() if name.endswith(T5X_EMBEDDING)), None
-    )
+    width = embedding[-1]
     for name in _WIDTH:
         if name in bindings and bindings[name].is_literal and bindings[name].value != width:
             raise _refuse(path, name, f"{width}, as the tensors have", bindings[name].text)
@@ -134,14 +150,11 @@ def _check_tensors(
         raise _refuse(path, _OUTPUT, "False, as the tensors have decoder/logits_dense", output.text)
 
 
-def _notes(
-    path: Path, bindings: Mapping[str, GinBinding], shapes: Mapping[str, Shape]
-) -> Iterator[str]:
-    """Yields a note where the file has another vocabulary than the embeddings."""
-    rows = next((shape[0] for name, shape in shapes.items() if name.endswith(T5X_EMBEDDING)), None)
+def _notes(path: Path, bindings: Mapping[str, GinBinding], rows: int) -> Iterator[str]:
+    """Yields a note where the file has another vocabulary than the embeddings have rows."""
     for name in _VOCABULARY:
         binding = bindings.get(name)
-        if binding is not None and binding.is_literal and rows not in (None, binding.value):
+        if binding is not None and binding.is_literal and binding.value != rows:
             yield f"the embeddings have {rows} rows and {path.name} says {name} {binding.value}: {rows} is written"
 
 

@@ -21,9 +21,8 @@ from equipoise.convert.core.errors import ArchitectureError, CheckpointError, Co
 from equipoise.convert.diff import compare_checkpoints
 from equipoise.convert.from_pretrained import from_pretrained
 from equipoise.convert.layouts.google import view
-from equipoise.convert.research.gin_file import read_gin
 from equipoise.convert.research.marks import known_specs
-from equipoise.convert.research.repository_config import translate
+from equipoise.convert.research.repository_config import read_gin, translate
 from equipoise.convert.verify import verify
 from equipoise.fixtures.bundles import encode_entry, write_bundle
 from equipoise.fixtures.synthetic import BERT_CONFIG, write_checkpoint

@@ -13,8 +13,8 @@ from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.files.containment import check_readable
 from equipoise.convert.folders.keras_task import read_task
 from equipoise.convert.folders.training_states import is_t5x_step
-from equipoise.convert.research.gin_file import GIN_SUFFIX, read_gin
 from equipoise.convert.research.marks import type_of_file
+from equipoise.convert.research.repository_config import GIN_SUFFIX, read_gin
 
 _ENDING = "_config.json"
 

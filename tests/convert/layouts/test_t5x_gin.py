@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from equipoise.convert.api import convert
 from equipoise.convert.core.errors import ArchitectureError
-from equipoise.convert.research.gin_file import read_gin
+from equipoise.convert.research.repository_config import read_gin
 from equipoise.convert.research.t5x_settings import check_t5x_settings
 from equipoise.fixtures.synthetic import write_checkpoint
 from equipoise.fixtures.t5x_checkpoints import write_t5x
@@ -121,8 +121,9 @@ def test_sizes_of_another_model_are_refused(tmp_path: Path) -> None:
     run = write_run(
         tmp_path, CONFIG, BLOCK.replace("num_encoder_layers = 3", "num_encoder_layers = 4")
     )
-    with pytest.raises(ArchitectureError, match="has the sizes that the gin file says"):
+    with pytest.raises(ArchitectureError, match="has the sizes that the gin file says") as refused:
         convert(run, tmp_path / "out", to="pytorch")
+    assert "T5Config.num_encoder_layers = 4" in str(refused.value)
 
 
 def test_without_a_file_the_error_names_it(tmp_path: Path, cli: Callable[..., Any]) -> None:
@@ -148,7 +149,6 @@ def test_only_literals_are_read(tmp_path: Path) -> None:
 
 
 SHAPES = {
-    "token_embedder/embedding": (37, 6),
     "encoder/layers_0/mlp/wi_0/kernel": (6, 11),
     "decoder/layers_0/mlp/wi_0/kernel": (6, 11),
 }
@@ -176,7 +176,7 @@ def test_what_no_t5_has_is_refused_by_name(field: str, text: str, tmp_path: Path
     path.write_text(f"{LINES}CYCLE = %OTHER\nOTHER = %CYCLE\nnetwork.T5Config.{field} = {text}\n")
     shapes = {**SHAPES, "decoder/logits_dense/kernel": (6, 37)}
     with pytest.raises(ArchitectureError) as refused:
-        check_t5x_settings(path, shapes)
+        check_t5x_settings(path, shapes, (37, 6))
     said = str(refused.value)
     assert all(one in said for one in (str(path), f"T5Config.{field}", text, "expected:"))
 
@@ -186,7 +186,7 @@ def test_a_distance_is_a_number(text: str, tmp_path: Path) -> None:
     path = tmp_path / "config.gin"
     path.write_text(f"{LINES}relative_position_biases.{DISTANCE} = {text}\n")
     with pytest.raises(ArchitectureError, match=DISTANCE):
-        check_t5x_settings(path, SHAPES)
+        check_t5x_settings(path, SHAPES, (37, 6))
 
 
 @pytest.mark.parametrize("kept", [0, 3])
@@ -194,7 +194,7 @@ def test_what_is_missing_is_named(kept: int, tmp_path: Path) -> None:
     path = tmp_path / "config.gin"
     path.write_text("\n".join(LINES.splitlines()[:kept]))
     with pytest.raises(ArchitectureError, match=r"says nothing of T5Config.num_\w+coder_layers"):
-        check_t5x_settings(path, SHAPES)
+        check_t5x_settings(path, SHAPES, (37, 6))
 
 
 def test_missing_activations_do_not_make_another_model(tmp_path: Path) -> None:
