@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,10 @@ _EXIT_CODES = {
     "refused": _run.EXIT_BAD_INPUT,
 }
 """Status -> exit code, the one that counts most first."""
+
+
+_NOT_IN_A_FLEET = frozenset({"--dry-run", "--help", "-h", "--version", "--json"})
+"""Options with which a command does not do its work, or which a fleet gives itself."""
 
 
 class Shard(click.ParamType[tuple[int, int]]):
@@ -97,8 +102,13 @@ def _run_fleet(
     from equipoise.fleet.status import fleet_status
 
     _check_options(name, options, is_folder=Path(job_list).is_dir())
+    jobs = read_jobs(name, job_list, options)
+    # One of those with the same options stands for all: there may be a hundred thousand.
+    options_of = {tuple(one for one in job.arguments if one[:1] == "-"): job for job in jobs}
+    for job in options_of.values():
+        _check_arguments(name, job.arguments)
     fleet = Fleet(
-        jobs=read_jobs(name, job_list, options),
+        jobs=jobs,
         settings=RunSettings(
             results.absolute(),
             retry,
@@ -136,6 +146,23 @@ def _check_options(name: str, options: tuple[str, ...], *, is_folder: bool) -> N
             raise
 
 
+def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
+    """Checks that arguments of a job leave its source and its output to the fleet.
+
+    Raises:
+        InputError: One is an option that does not run the command, or writes elsewhere.
+    """
+    from equipoise.convert.core.errors import InputError
+
+    for one in arguments:
+        if one.partition("=")[0] in _NOT_IN_A_FLEET:
+            raise InputError(
+                f"the option {one} does not belong to jobs of a fleet",
+                hint="`equipoise fleet report` writes JSON and HTML over all jobs",
+            )
+    _check_options(name, arguments, is_folder=True)
+
+
 def _tell(result: dict[str, Any], number: int, count: int) -> None:
     error = result["error"] or {}
     verdict = str(result["summary"].get("verdict") or error.get("message", "")).partition("\n")[0]
@@ -157,6 +184,8 @@ def _numbers(resources: tuple[tuple[str, str], ...]) -> dict[str, float]:
             found[name] = float(value)
         except ValueError as error:
             raise InputError(f"the resource {name} takes a number", found=value) from error
+        if not 0 < found[name] < math.inf:
+            raise InputError(f"the resource {name} takes a number above 0", found=value)
     return found
 
 

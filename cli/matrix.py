@@ -60,6 +60,8 @@ def command(
     from equipoise.validators.matrix import to_markdown
 
     _validation.check_reports(markdown, json_file)
+    if str(markdown) == str(json_file) == "-":
+        raise click.UsageError("--markdown and --json cannot both be stdout")
     workers.check_interpreters()
     arguments = ["--precision", precision, *(("--tf32",) if tf32 else ()), *workers.as_arguments()]
     with (

@@ -12,7 +12,6 @@ import click
 from equipoise.cli import _run, _validation, _worker_options
 from equipoise.cli._completion import complete_backend, complete_task
 from equipoise.cli._types import NameValue, PathName, SourceName
-from equipoise.convert.core.errors import InputError
 
 
 @click.command()
@@ -84,6 +83,8 @@ def _parse_options(given: Sequence[tuple[str, str]]) -> dict[str, Any]:
     Raises:
         InputError: One is given twice.
     """
+    from equipoise.convert.core.errors import InputError
+
     found: dict[str, Any] = {}
     for name, value in given:
         if name in found:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from equipoise.convert.core.errors import InputError
 from equipoise.fleet.core.job_list import source_identity
 from equipoise.fleet.core.jobs import Job, installed_software
 from equipoise.fleet.core.store import ResultStore
@@ -54,9 +55,10 @@ def validate_models(
         tell: Called with each row as it is there.
 
     Raises:
-        InputError: There is no model.
+        InputError: There is no model, or no program where some are named.
     """
     folders = model_folders(matrix.models)
+    _check_artifacts(matrix, folders)
     jobs = [_job(matrix, folder) for folder in folders]
     with unfinished_run(cache_folder() / "matrix", jobs) as results:
         rows: dict[str, ModelRow] = {}
@@ -76,6 +78,22 @@ def validate_models(
         distinct = list({job.key: job for job in jobs}.values())
         run_fleet(Fleet(distinct, settings, workers=matrix.workers), lambda result, *_: add(result))
         yield [rows[job.key] for job in jobs]
+
+
+def _check_artifacts(matrix: Matrix, folders: Sequence[Path]) -> None:
+    """Checks that the folder of programs has some for a model.
+
+    Raises:
+        InputError: It has none.
+    """
+    if matrix.artifacts is None:
+        return
+    if not any(find_programs(matrix.artifacts / folder.name) for folder in folders):
+        raise InputError(
+            "no programs for any of the models",
+            file=matrix.artifacts,
+            expected=f"a folder with programs for each model, e.g. {folders[0].name}/",
+        )
 
 
 def _job(matrix: Matrix, folder: Path) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def to_markdown(rows: Sequence[ModelRow]) -> str:
         "| "
         + " | ".join(
             [
-                row.name,
+                _as_cell(row.name),
                 row.task,
                 row.report.class_name if row.report else "",
                 *(row.cell(name) for name in names),
@@ -126,6 +127,11 @@ def to_markdown(rows: Sequence[ModelRow]) -> str:
     ]
     notes = [f"- {row.name}: {remark}" for row in rows for remark in row.remarks()]
     return "\n".join([f"<!-- {FILE_MARK} -->", *_heading(rows), *head, *body, "", *notes]) + "\n"
+
+
+def _as_cell(text: str) -> str:
+    """Returns a name that is no Markdown: folders may be called anything."""
+    return re.sub(r"([|<`\\])", r"\\\1", " ".join(text.split()))
 
 
 def _heading(rows: Sequence[ModelRow]) -> list[str]:

@@ -203,8 +203,9 @@ class Staging:
         starts = (_PROGRESS_PREFIX, f".{_PROGRESS_PREFIX}")
         ours = {name for name in names if name.startswith(starts)}
         if names == ours:
+            # The mark goes last: a kill leaves a folder that is known as Equipoise's, or an empty one.
             with suppress(OSError):
-                for name in ours:
+                for name in sorted(ours, key=lambda name: name == PROGRESS_NAME):
                     (self.folder / name).unlink()
                 self.folder.rmdir()
 

@@ -16,22 +16,21 @@ _LONGEST_WAIT = 900.0
 class HubRetry:
     """Makes calls that need the Hub, again while they may work later; several threads may use it.
 
+    A Hub that never answered is not waited for: there may be no network, or none may be meant.
+
     Args:
         waits: Seconds between the tries where the Hub does not say how long to wait.
         sleep: Waits.
-        is_reached: Whether to wait for a Hub that never answered: there may be no network, or none may be meant.
     """
 
     def __init__(
         self,
         waits: Sequence[float],
         sleep: Callable[[float], None] = time.sleep,
-        *,
-        is_reached: bool = False,
     ) -> None:
         self._waits = waits
         self._sleep = sleep
-        self._is_reached = is_reached
+        self._is_reached = False
 
     def __call__(self, call: Callable[[], T]) -> T:
         """Returns what a call returns; raises what it raised last."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from equipoise.convert.checkpoints.hub import HUB_SCHEME, parse_hub_id
 from equipoise.convert.core.errors import InputError
 from equipoise.fleet.core.commands import Command
 from equipoise.fleet.core.hub_filter import SCHEME, list_repositories
@@ -46,7 +47,7 @@ def read_jobs(command: Command, job_list: str, arguments: Sequence[str] = ()) ->
     for entry in entries:
         artifacts = [str(one) for one in entry.get("artifacts") or ()]
         own = option_arguments(entry.get("options") or {})
-        source = entry["source"]
+        source = unambiguous(entry["source"])
         job = Job(
             command,
             source,
@@ -60,6 +61,12 @@ def read_jobs(command: Command, job_list: str, arguments: Sequence[str] = ()) ->
             "there is no job", file=job_list, expected="a source a line, or a folder of models"
         )
     return list(jobs.values())
+
+
+def unambiguous(source: str) -> str:
+    """Returns a source whose path cannot be taken for an id of the Hub, now and when it is gone: ``./owner/name``."""
+    is_here = os.path.lexists(source) and not source.startswith(HUB_SCHEME)
+    return f"./{source}" if is_here and parse_hub_id(source) is not None else source
 
 
 def source_identity(source: str, artifacts: Sequence[str] = ()) -> str:
@@ -96,13 +103,41 @@ def _model_folders(folder: Path, depth: int) -> Iterator[Path]:
 
 def _of_file(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError("not a list of jobs: it is no text", file=path) from error
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if text and not text.startswith("#"):
             yield _entry(text, path, number)
+
+
+def _check_kinds(values: dict[str, Any], path: Path, number: int) -> None:
+    """Checks the kinds of a line's values.
+
+    Raises:
+        InputError: One is of another kind, or the source would be taken for an option.
+    """
+    artifacts, options = values.get("artifacts"), values.get("options")
+    are_texts = isinstance(artifacts, list) and all(isinstance(one, str) for one in artifacts)
+    if artifacts is not None and not are_texts:
+        raise InputError(
+            f"the artifacts of line {number} are no list of paths",
+            file=path,
+            found=json.dumps(artifacts),
+        )
+    if options is not None and not isinstance(options, dict):
+        raise InputError(
+            f"the options of line {number} are no object", file=path, found=json.dumps(options)
+        )
+    for one in (values["source"], *(artifacts or ())):
+        if one.startswith("-"):
+            raise InputError(
+                f"line {number} has an option where a path belongs",
+                file=path,
+                found=one,
+                hint=f"a path of that name is ./{one}",
+            )
 
 
 def _entry(text: str, path: Path, number: int) -> dict[str, Any]:
@@ -114,6 +149,7 @@ def _entry(text: str, path: Path, number: int) -> dict[str, Any]:
         ) from error
     if not isinstance(values.get("source"), str):
         raise InputError(f"line {number} names no source", file=path, found=text[:80])
+    _check_kinds(values, path, number)
     if unknown := sorted(set(values) - set(_FIELDS)):
         raise InputError(
             f"line {number} has unknown fields",

@@ -60,7 +60,8 @@ class Job:
         >>> Job("convert", "models/google-bert/bert-base-uncased").name
         'google-bert--bert-base-uncased'
         """
-        parts = [part for part in re.split(r"[/\\]+", self.source.removeprefix("hf://")) if part]
+        split = re.split(r"[/\\]+", self.source.removeprefix("hf://"))
+        parts = [part for part in split if part not in ("", ".")]
         return _UNSAFE.sub("_", "--".join(parts[-2:]))[-_NAME_CHARACTERS:].lstrip(".") or "model"
 
     def as_dict(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,7 +20,8 @@ Result: TypeAlias = Mapping[str, Any]
 """The result of a job: see :func:`equipoise.fleet.running.outcomes.result_of`."""
 
 MARK = "fleet.json"
-_CONTENT = '{"generator": "equipoise", "version": 1}\n'
+_VERSION = 1
+_CONTENT = f'{{"generator": "equipoise", "version": {_VERSION}}}\n'
 _LINE_HEAD = '{"key": "'
 """How each line of ``jobs/*.jsonl`` begins."""
 
@@ -58,7 +59,7 @@ class ResultStore:
             (folder / part).mkdir(parents=True, exist_ok=True)
         if not (folder / MARK).exists():
             write_atomic(folder / MARK, _CONTENT)
-        return cls(folder)
+        return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> ResultStore:
@@ -74,6 +75,10 @@ class ResultStore:
                 expected=MARK,
                 hint="the folder that --out of `equipoise fleet` named",
             )
+        if _read_json(folder / MARK).get("version") != _VERSION:
+            raise InputError(
+                "the results are of another version", file=folder / MARK, expected=str(_VERSION)
+            )
         return cls(folder)
 
     def add_jobs(self, jobs: Iterable[Job]) -> None:
@@ -88,7 +93,7 @@ class ResultStore:
         """Yields every job once, with its key."""
         seen: set[str] = set()
         for path in sorted((self.folder / "jobs").glob("*.jsonl")):
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8") as file, _damage_named(path):
                 for line in file:
                     values = json.loads(line)
                     if values["key"] not in seen:
@@ -99,7 +104,7 @@ class ResultStore:
         """Returns the keys of all jobs: the first field of each line."""
         found: set[str] = set()
         for path in (self.folder / "jobs").glob("*.jsonl"):
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8") as file, _damage_named(path):
                 found.update(line[len(_LINE_HEAD) :].partition('"')[0] for line in file)
         return found
 
@@ -137,7 +142,10 @@ class ResultStore:
 
     def read(self, key: str) -> dict[str, Any]:
         """Returns the result of a job that is done."""
-        found: dict[str, Any] = json.loads(self.result_path(key).read_text(encoding="utf-8"))
+        path = self.result_path(key)
+        found = _read_json(path)
+        if found.get("key") != key:
+            raise _damaged(path)
         return found
 
     def forget(self, keys: Iterable[str]) -> None:
@@ -151,8 +159,9 @@ class ResultStore:
         left = self.done_keys()
         lines: dict[str, dict[str, Any]] = {}
         for path in sorted((self.folder / "index").glob("*.jsonl")):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError):  # the last line of a process that was killed
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                # The last line of a process that was killed is no whole one; the result itself is read then.
+                with suppress(ValueError, LookupError, TypeError):
                     values = json.loads(line)
                     former = lines.get(values["key"])
                     if former is None or former["finished"] <= values["finished"]:
@@ -163,6 +172,36 @@ class ResultStore:
                 result = self.read(key)
                 found = {"key": key, "status": result["status"], **_times(result)}
             yield found
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        "the file is damaged",
+        file=path,
+        hint="remove it: its jobs are listed, or done, again by the next run",
+    )
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Raises the error of a damaged file where its content is no text, or not what is expected."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _damaged(path) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Returns the object of a file.
+
+    Raises:
+        InputError: It holds none.
+    """
+    with _damage_named(path):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise _damaged(path)
+    return found
 
 
 def _times(result: Result) -> dict[str, Any]:

@@ -99,6 +99,10 @@ def _places(
         )
     cores = sorted(os.sched_getaffinity(0))
     each, gpus = resources.get("cpu", 1), int(resources.get("gpu", 0))
+    if each > len(cores):
+        raise InputError(
+            "a worker needs more cores than there are", found=str(len(cores)), expected=f"{each:g}"
+        )
     visible = _gpus() if gpus else []
     count = workers or max(1, int(len(cores) // each))
     if gpus and not workers:

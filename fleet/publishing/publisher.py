@@ -81,9 +81,11 @@ class Publisher:
             raise InputError(
                 "publishing needs huggingface_hub", hint=install_hint("hub")
             ) from error
+        if import_module("huggingface_hub.constants").HF_HUB_OFFLINE:
+            raise InputError("HF_HUB_OFFLINE is set, and publishing needs the Hub")
         self._api = self._hub.HfApi()
         self._settings = settings
-        self._retry = HubRetry(settings.waits, sleep, is_reached=True)
+        self._retry = HubRetry(settings.waits, sleep)
 
     def publish_all(self, planned: Sequence[Publication], workers: int) -> Iterator[Outcome]:
         """Yields the outcome of each publication as it ends; those of one repository one after the other."""

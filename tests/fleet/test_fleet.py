@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -263,6 +264,9 @@ def test_done_again_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["--resources", "gpu=many"], "takes a number"),
         (["--resources", "tpu=1"], "no such resource"),
         (["--resources", "gpu=99"], "GPUs each need more than there are"),
+        (["--resources", "cpu=0"], "takes a number above 0"),
+        (["--resources", "cpu=nan"], "takes a number above 0"),
+        (["--resources", "cpu=99999"], "more cores than there are"),
     ],
 )
 def test_bad_input(
@@ -287,6 +291,20 @@ def test_options_of_the_command_are_checked_first(
         assert command([*line, *options]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [{"dry-run": True}, {"help": True}, {"too": "flax"}])
+def test_options_of_a_line_are_checked_first(
+    options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list").write_text(
+        json.dumps({"source": "x", "options": {"to": "flax", **options}})
+    )
+    out = tmp_path / "out"
+    assert command(["fleet", "convert", str(tmp_path / "list"), "--out", str(out)]) == 2
+    err = capsys.readouterr().err
+    assert "does not belong to jobs of a fleet" in err or "No such option '--too'" in err
+    assert not out.exists()
 
 
 def test_status_of_no_fleet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,21 @@ text-classification  text-classification  identical  -           -
 """
 
 
+def test_a_folder_without_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt folder of programs would validate none of them without a word."""
+    from equipoise.cli.main import run as command
+
+    make_models(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for name in ("absent", "empty"):
+        line = ["matrix", str(tmp_path / "models"), "--artifacts", str(tmp_path / name)]
+        assert command(line) == 2
+        assert "no programs for any of the models" in capsys.readouterr().err
+    line = ["matrix", str(tmp_path / "models"), "--json", "-", "--markdown", "-"]
+    assert command(line) == 2
+    assert "cannot both be stdout" in capsys.readouterr().out
+
+
 def make_models(folder: Path) -> None:
     """Writes two models, each with a checkpoint of the same weights to compare it with."""
     for name in NAMES:

@@ -20,6 +20,7 @@ from equipoise.convert.files.ownership import (
     hash_entries,
     list_entries,
 )
+from equipoise.convert.files.staging import Staging
 from equipoise.fixtures.synthetic import write_small_bert
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -374,6 +375,38 @@ def test_a_folder_that_was_moved_away_comes_back(tmp_path: Path) -> None:
     with replace_folder(tmp_path / "out") as new:
         (new / "new").touch()
     assert list_entries(tmp_path / "out") == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("removed", range(4))
+def test_a_kill_while_the_hidden_folder_goes(
+    removed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever of it is left, the next run takes it over."""
+    unlink, left = Path.unlink, [removed]
+
+    class KilledError(BaseException):
+        pass
+
+    def unlink_or_die(path: Path, missing_ok: bool = False) -> None:
+        if "equipoise.progress." in path.name:
+            if not left[0]:
+                raise KilledError
+            left[0] -= 1
+        unlink(path, missing_ok)
+
+    staging = Staging(tmp_path / "out")
+    staging.open()
+    for name in "abz":
+        staging.save_record(name, {})
+    monkeypatch.setattr(Path, "unlink", unlink_or_die)
+    with pytest.raises(KilledError):
+        staging.swap()
+    staging.release()
+    monkeypatch.undo()
+    assert (tmp_path / ".out.equipoise").is_dir()
+    with replace_folder(tmp_path / "out") as new:
+        (new / "new").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

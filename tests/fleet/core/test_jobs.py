@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from equipoise.convert.checkpoints.hub import parse_hub_id
 from equipoise.convert.core.errors import InputError
 from equipoise.fleet.core.job_list import read_jobs, source_identity
 from equipoise.fleet.core.jobs import Job, installed_software, of_shard, option_arguments
@@ -37,6 +38,7 @@ def test_key_is_of_all_that_decides_the_result() -> None:
         ("/data/a b/c:d/", "a_b--c_d"),
         ("/", "model"),
         ("x/" + "y" * 200, "y" * 80),
+        ("./bert", "bert"),
     ],
 )
 def test_name_is_a_file_name(source: str, name: str) -> None:
@@ -94,12 +96,31 @@ def test_folder_of_models(tmp_path: Path) -> None:
         ('{"source": 5}', "names no source"),
         ('{"source": "x", "option": {}}', "unknown fields"),
         ('{"source": "x", "options": {"to": {"a": 1}}}', "no such value"),
+        ('{"source": "x", "options": ["x"]}', "options of line 1 are no object"),
+        ('{"source": "x", "artifacts": "abc"}', "artifacts of line 1 are no list"),
+        ("bert\n--help", "line 2 has an option where a path belongs"),
+        ('{"source": "x", "artifacts": ["-o"]}', "has an option where a path belongs"),
     ],
 )
 def test_bad_lists(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "list").write_text(content)
     with pytest.raises(InputError, match=message):
         read_jobs("convert", str(tmp_path / "list"))
+
+
+def test_a_local_folder_never_becomes_a_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``models/bert`` could be an id of the Hub: of a folder that is here it is a path, also when it is gone later, or published."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "bert").mkdir(parents=True)
+    (tmp_path / "models" / "bert" / "config.json").write_text("{}")
+    (tmp_path / "list").write_text("\ufeffmodels/bert\nowner/absent\n")
+    for job_list in ("models", "list"):
+        found = read_jobs("convert", job_list)[0].source
+        assert found == "./models/bert"
+        assert parse_hub_id(found) is None
+    assert read_jobs("convert", "list")[1].source == "owner/absent"
 
 
 def test_list_that_is_no_text(tmp_path: Path) -> None:

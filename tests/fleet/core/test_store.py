@@ -55,6 +55,42 @@ def test_a_result_is_done_though_no_index_names_it(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"key": "another"}'])
+def test_a_damaged_result_is_named(content: str, tmp_path: Path) -> None:
+    store = ResultStore.create(tmp_path)
+    store.add_jobs([job(0)])
+    store.write(result(0, "ok"))
+    path = store.result_path(job(0).key)
+    path.write_text(content)
+    with pytest.raises(InputError, match="the file is damaged") as caught:
+        store.read(job(0).key)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b'{"a": 1}\n', b"\xff\n", b"[1]\n", b"1\n"])
+def test_damaged_lists_and_indexes(content: bytes, tmp_path: Path) -> None:
+    """What an index says is in the results too; a list of jobs is nowhere else."""
+    store = ResultStore.create(tmp_path)
+    store.add_jobs([job(0)])
+    store.write(result(0, "ok"))
+    for path in (tmp_path / "index").iterdir():
+        path.write_bytes(content)
+    assert [one["status"] for one in store.summaries()] == ["ok"]
+    (path,) = (tmp_path / "jobs").iterdir()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="the file is damaged"):
+        list(store.jobs())
+
+
+@pytest.mark.parametrize("content", ['{"version": 99}', "[]", "x"])
+def test_results_of_another_version(content: str, tmp_path: Path) -> None:
+    ResultStore.create(tmp_path)
+    (tmp_path / "fleet.json").write_text(content)
+    for begin in (ResultStore.open, ResultStore.create):
+        with pytest.raises(InputError, match=r"another version|damaged"):
+            begin(tmp_path)
+
+
 def test_redone_results_count_once(tmp_path: Path) -> None:
     store = ResultStore.create(tmp_path)
     store.add_jobs([job(0)])
