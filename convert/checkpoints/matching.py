@@ -67,15 +67,15 @@ def layout_view(expansion: Expansion, layout: str) -> LayoutView:
     return view
 
 
-def check_config(expansion: Expansion, layout: str) -> None:
-    """Checks that the classes of a layout compute what a config says, where the layout's files say it in words of their own.
+def check_config(expansion: Expansion, class_name: str, layout: str) -> None:
+    """Checks that a class of a layout computes what a config says, where the layout's files say it in words of their own.
 
     Raises:
         ArchitectureError: They compute something else.
     """
     make = getattr(layout_module(layout), "config_files", None)
     if make is not None:
-        make(expansion.spec.model_type, expansion.cls.name, expansion.config, "")
+        make(expansion.spec.model_type, class_name, expansion.config, "")
 
 
 def stored_shapes(rule: Rule, expansion: Expansion, layout: str) -> tuple[Shape, ...]:

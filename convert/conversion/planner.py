@@ -35,6 +35,7 @@ from equipoise.convert.conversion.shards import group_aliases, split_shards
 from equipoise.convert.conversion.source_checks import (
     check_has_tensors,
     check_source,
+    classes_within,
     describe_missing_class,
     empty_tensors_cause,
     leave_head_out,
@@ -241,7 +242,6 @@ class _Planner:
         if not self.partial:
             check_source(self.source, self.target.layout, self.ledger)
         self.ledger.raise_problems(message, self.checkpoint.path)
-        check_config(self.expansion, self.target.layout)
         steps = self._steps()
         record_dropped_tensors(self.source, self.target.layout, self.view, self.ledger)
         self.ledger.check_allow_was_used()
@@ -267,7 +267,13 @@ class _Planner:
 
     def _check_target_has_class(self) -> None:
         layout = self.target.layout
-        if layout not in self.expansion.cls.names and not is_plugin(layout):
+        if is_plugin(layout):
+            return
+        cls = self.expansion.cls
+        is_known = layout in cls.names
+        for entry in [cls] if is_known else classes_within(self.expansion, layout)[:1]:
+            check_config(self.expansion, entry.name, layout)
+        if not is_known:
             self.ledger.add_problem(describe_missing_class(self.expansion, layout))
 
     def _steps(self) -> list[Step]:

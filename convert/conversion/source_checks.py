@@ -232,7 +232,7 @@ def describe_missing_class(expansion: Expansion, layout: str) -> str:
     """Returns the problem that a layout has no such class, with what to do."""
     cls = expansion.cls
     release = " (transformers 4.57.6 is the last release that has such classes)"
-    smaller = _classes_within(expansion, layout)
+    smaller = classes_within(expansion, layout)
     return (
         f"{cls.name} has no class in {layout}{release if layout in COMPLETE_LAYOUTS else ''}; "
         + (f"--allow-lossy writes {_describe_smaller(cls, smaller[0])}, or " if smaller else "")
@@ -247,8 +247,8 @@ def _describe_smaller(cls: ClassSpec, smaller: ClassSpec) -> str:
     return f"{cls.name} without its {', '.join(one for one in cls.groups if one not in smaller.groups)}"
 
 
-def _classes_within(expansion: Expansion, layout: str) -> list[ClassSpec]:
-    """Returns the classes of a layout whose modules are some of a class's, the largest first."""
+def classes_within(expansion: Expansion, layout: str) -> list[ClassSpec]:
+    """Returns the classes of a layout whose modules are all or some of a class's, the largest first."""
     found = [
         entry
         for entry in expansion.spec.classes.values()
@@ -262,7 +262,7 @@ def leave_head_out(match: ClassMatch, layout: str) -> ClassMatch:
     if layout in match.expansion.cls.names or may_hold_any_class(layout) or not match.fits:
         return match
     names = list(match.stored.values())
-    for entry in _classes_within(match.expansion, layout):
+    for entry in classes_within(match.expansion, layout):
         expansion = expand(match.expansion.spec, entry, match.expansion.config)
         found = match_class(expansion, match.layout, names)
         if not found.missing:

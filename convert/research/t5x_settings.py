@@ -55,8 +55,12 @@ def check_t5x_settings(
                 expected=f"{names[0]} or {names[1]}: {_SIZE[0]}",
                 hint="give the config.json of the same model for transformers with --config",
             )
+    for name in {one.partition(".")[0] for one in _CHECKS if "." in one} & {*bindings}:
+        raise _refuse(path, name, "a class with fields", bindings[name].text)
+    # A macro beside a class that has the field itself is not taken.
+    unused = {two for one, two in (*_SIZES, _ACTIVATION_FIELDS, _RATES) if one in bindings}
     for name, (expected, holds) in _CHECKS.items():
-        if name in bindings and not _holds(bindings[name], holds):
+        if name in bindings and name not in unused and not _holds(bindings[name], holds):
             raise _refuse(path, name, expected, bindings[name].text)
     _check_tensors(path, bindings, shapes, embedding)
     return tuple(_notes(path, bindings, embedding[0]))

@@ -98,6 +98,7 @@ def test_the_task_says_how_many_classes(tmp_path: Path, cli: Callable[..., Any])
         ("roberta", "RobertaForMaskedLM", []),
         ("xlm-roberta", "XLMRobertaForMaskedLM", []),
         ("roberta", "RobertaModel", ["--allow-lossy"]),
+        ("roberta", "RobertaModel", []),
     ],
 )
 def test_two_rows_of_token_types(

@@ -189,6 +189,19 @@ def test_a_distance_is_a_number(text: str, tmp_path: Path) -> None:
         check_t5x_settings(path, SHAPES, (37, 6))
 
 
+def test_a_macro_that_nothing_takes_is_not_checked(tmp_path: Path) -> None:
+    path = tmp_path / "config.gin"
+    path.write_text(f"{LINES}DROPOUT_RATE = %gin.REQUIRED\n")
+    assert check_t5x_settings(path, SHAPES, (37, 6)) == ()
+
+
+def test_a_class_is_no_macro(tmp_path: Path) -> None:
+    path = tmp_path / "config.gin"
+    path.write_text(f"{LINES}T5Config = 5\n")
+    with pytest.raises(ArchitectureError, match="T5Config of the gin file"):
+        check_t5x_settings(path, SHAPES, (37, 6))
+
+
 @pytest.mark.parametrize("kept", [0, 3])
 def test_what_is_missing_is_named(kept: int, tmp_path: Path) -> None:
     path = tmp_path / "config.gin"
