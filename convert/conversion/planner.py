@@ -21,7 +21,6 @@ from equipoise.convert.checkpoints.match_notes import (
 )
 from equipoise.convert.checkpoints.matching import (
     MatchedCheckpoint,
-    check_config,
     layout_view,
     stored_shapes,
 )
@@ -33,10 +32,9 @@ from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan, PlanTarge
 from equipoise.convert.conversion.routes import find_format, find_route
 from equipoise.convert.conversion.shards import group_aliases, split_shards
 from equipoise.convert.conversion.source_checks import (
+    check_class,
     check_has_tensors,
     check_source,
-    classes_within,
-    describe_missing_class,
     empty_tensors_cause,
     leave_head_out,
     replicated_cause,
@@ -49,7 +47,6 @@ from equipoise.convert.core.tensor import (
     dtype_named,
     first_float_dtype,
 )
-from equipoise.convert.layouts import is_plugin
 
 _NO_MODEL_TYPE = (
     "config.json has no model type, which AutoConfig needs; --architecture NAME writes it"
@@ -238,7 +235,7 @@ class _Planner:
         cls = self.expansion.cls
         source_layout = self.source.match.layout
         message = f"cannot convert this {cls.name} from {source_layout} to {self.target.layout}:"
-        self._check_target_has_class()
+        check_class(self.expansion, self.target.layout, self.ledger)
         if not self.partial:
             check_source(self.source, self.target.layout, self.ledger)
         self.ledger.raise_problems(message, self.checkpoint.path)
@@ -264,17 +261,6 @@ class _Planner:
             self.view,
             tuple(self._notes()),
         )
-
-    def _check_target_has_class(self) -> None:
-        layout = self.target.layout
-        if is_plugin(layout):
-            return
-        cls = self.expansion.cls
-        is_known = layout in cls.names
-        for entry in [cls] if is_known else classes_within(self.expansion, layout)[:1]:
-            check_config(self.expansion, entry.name, layout)
-        if not is_known:
-            self.ledger.add_problem(describe_missing_class(self.expansion, layout))
 
     def _steps(self) -> list[Step]:
         """Returns one step for every group of target rules, with the source's rules composed in."""

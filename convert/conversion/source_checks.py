@@ -12,6 +12,7 @@ from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.matching import (
     ClassMatch,
     MatchedCheckpoint,
+    check_config,
     match_class,
     stored_shapes,
 )
@@ -23,7 +24,7 @@ from equipoise.convert.files.file_names import TASK_PREFIX
 from equipoise.convert.folders.keras_task import read_task
 from equipoise.convert.folders.quantization import dequantization_advice
 from equipoise.convert.folders.weight_files import shard_count
-from equipoise.convert.layouts import COMPLETE_LAYOUTS, may_hold_any_class
+from equipoise.convert.layouts import COMPLETE_LAYOUTS, is_plugin, may_hold_any_class
 
 _GOOGLE_NAMES = re.compile(r"(^|/)(layer_\d+|block_\d+|group_\d+|inner_group_\d+)/")
 """Layers as BERT, ALBERT, ELECTRA and T5 name them in TensorFlow 1; Keras' names have ``layer_._0``."""
@@ -228,11 +229,27 @@ def _check_shapes(misfits: Misfits, ledger: CoverageLedger) -> None:
         )
 
 
-def describe_missing_class(expansion: Expansion, layout: str) -> str:
+def check_class(expansion: Expansion, layout: str, ledger: CoverageLedger) -> None:
+    """Adds a problem if a layout does not have a class, where the class that it has computes what the config says.
+
+    Raises:
+        ArchitectureError: That class computes something else.
+    """
+    if is_plugin(layout):
+        return
+    cls = expansion.cls
+    is_known = layout in cls.names
+    for entry in [cls] if is_known else _classes_within(expansion, layout)[:1]:
+        check_config(expansion, entry.name, layout)
+    if not is_known:
+        ledger.add_problem(_describe_missing_class(expansion, layout))
+
+
+def _describe_missing_class(expansion: Expansion, layout: str) -> str:
     """Returns the problem that a layout has no such class, with what to do."""
     cls = expansion.cls
     release = " (transformers 4.57.6 is the last release that has such classes)"
-    smaller = classes_within(expansion, layout)
+    smaller = _classes_within(expansion, layout)
     return (
         f"{cls.name} has no class in {layout}{release if layout in COMPLETE_LAYOUTS else ''}; "
         + (f"--allow-lossy writes {_describe_smaller(cls, smaller[0])}, or " if smaller else "")
@@ -247,7 +264,7 @@ def _describe_smaller(cls: ClassSpec, smaller: ClassSpec) -> str:
     return f"{cls.name} without its {', '.join(one for one in cls.groups if one not in smaller.groups)}"
 
 
-def classes_within(expansion: Expansion, layout: str) -> list[ClassSpec]:
+def _classes_within(expansion: Expansion, layout: str) -> list[ClassSpec]:
     """Returns the classes of a layout whose modules are all or some of a class's, the largest first."""
     found = [
         entry
@@ -262,7 +279,7 @@ def leave_head_out(match: ClassMatch, layout: str) -> ClassMatch:
     if layout in match.expansion.cls.names or may_hold_any_class(layout) or not match.fits:
         return match
     names = list(match.stored.values())
-    for entry in classes_within(match.expansion, layout):
+    for entry in _classes_within(match.expansion, layout):
         expansion = expand(match.expansion.spec, entry, match.expansion.config)
         found = match_class(expansion, match.layout, names)
         if not found.missing:
