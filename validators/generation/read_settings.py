@@ -139,12 +139,16 @@ def _one_token(name: str, config: Mapping[str, JsonValue]) -> int | None:
 
 
 def _forced_ends(config: Mapping[str, JsonValue], *, is_call: bool) -> tuple[int, ...]:
-    """Returns the tokens that are forced at the end: one in a call, any number in a case, which follows the reference."""
+    """Returns the tokens that are forced at the end.
+
+    Raises:
+        InputError: A call forces several and has beams: which of the tokens, equally likely then, comes first is an accident.
+    """
     name = "forced_eos_token_id"
-    if not is_call:
-        return _as_tuple(config.get(name))
-    token = _one_token(name, config)
-    return () if token is None else (token,)
+    if is_call and int(config.get("num_beams") or 1) > 1:
+        token = _one_token(name, config)
+        return () if token is None else (token,)
+    return _as_tuple(config.get(name))
 
 
 def _texts(value: str | Sequence[str] | None) -> tuple[str, ...]:
