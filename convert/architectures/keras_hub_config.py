@@ -21,8 +21,10 @@ An architecture file has the table ``[keras_hub.keras]``:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.keras_hub_checks import check_backbone, check_ranges
 from equipoise.convert.architectures.keras_hub_fields import (
     Table,
     check_requirements,
@@ -44,6 +46,7 @@ from equipoise.convert.architectures.keras_hub_tables import (
 from equipoise.convert.architectures.spec import ArchitectureSpec
 from equipoise.convert.core.framework_types import JsonValue
 
+_TASK = "task.json"
 _MAX_LABELS = 1_000_000
 """A head with more labels is none: their names are made."""
 
@@ -56,7 +59,8 @@ def read_keras_hub_config(config: Config, task: Mapping[str, JsonValue] | None =
         task: ``task.json`` beside it, if there is one; a task that no class of transformers is leaves the backbone.
 
     Raises:
-        ArchitectureError: A field has a value that a backbone cannot have, or that transformers' class cannot.
+        ArchitectureError: A field has a value that a backbone cannot have, or that transformers' class cannot; or the two files contradict
+            each other.
     """
     own = config.values.get("config")
     name = str(config.values.get("class_name"))
@@ -64,24 +68,30 @@ def read_keras_hub_config(config: Config, task: Mapping[str, JsonValue] | None =
     if found is None or not isinstance(own, Mapping):
         return config
     spec, table = found
+    task_file = config.file.with_name(_TASK) if config.file is not None else None
+    check_ranges(own, table["config"], config.file)
+    if task and config.file is not None and task_file is not None:
+        check_backbone(task, config.values, task_file, config.file)
     head = _find_task(table, task or {})
     (key, *_) = (head[0],) if head else table["classes"]
     values: dict[str, JsonValue] = {
         "model_type": spec.model_type,
         "architectures": [spec.classes[key].name],
     }
-    _read_fields(values, table, own, spec)
     if head:
+        check_ranges(head[2], head[1].get("config", {}), task_file)
         _read_fields(values, head[1], head[2], spec)
         _name_labels(values)
+    _read_fields(
+        values, table, own, spec
+    )  # what the backbone says wins: a task that says otherwise is refused
     read = Config(values, config.file, edits=values)
     lookup = field_lookup(spec, read)
     check_same(dict(make_fields(table["config"], lookup)), own, name, config)
     if head:
         _, entry, theirs = head
-        check_same(
-            dict(make_fields(entry.get("config", {}), lookup)), theirs, entry["class"], config
-        )
+        made = dict(make_fields(entry.get("config", {}), lookup))
+        check_same(made, theirs, entry["class"], replace(config, file=task_file))
     return read
 
 

@@ -83,11 +83,11 @@ def _fits_exactly(checkpoint: Checkpoint, spec: ArchitectureSpec) -> bool:
         return False
     try:
         found = _ClassSearch(checkpoint, spec, (), config).run()
+        if checkpoint.layout == "google":
+            found = _fit_config(checkpoint, found)  # which says nothing of labels
+        return found.fits and not MatchedCheckpoint(checkpoint, found).misfits()
     except ArchitectureError:
         return False
-    if checkpoint.layout == "google":
-        found = _fit_config(checkpoint, found)  # which says nothing of labels
-    return found.fits and not MatchedCheckpoint(checkpoint, found).misfits()
 
 
 def _fit_config(checkpoint: Checkpoint, match: ClassMatch) -> ClassMatch:

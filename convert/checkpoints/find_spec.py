@@ -21,6 +21,7 @@ from equipoise.convert.research.marks import (
     marked_specs,
 )
 from equipoise.convert.research.repository_config import is_gin, translate
+from equipoise.convert.research.t5x_settings import check_t5x_settings, describe_sizes
 
 _T5X_CONFIG = "T5X saves config.gin in the folder above its checkpoints: put it there, or give it with --config; or the config.json of the same model"
 _FIRST_PARTS = 4
@@ -52,8 +53,10 @@ def find_spec(
         if is_googles(checkpoint, spec):
             config = with_google_config(checkpoint, spec, config)
         if checkpoint.layout in T5X_LAYOUTS and is_gin(config):
+            remarks = _check_gin(checkpoint, checkpoint.layout, config)
             bare = with_t5x_config(checkpoint, checkpoint.layout, spec, config)
-            return _with_model_type(spec, bare, "--architecture")
+            spec, config, notes = _with_model_type(spec, bare, "--architecture")
+            return spec, config, (*notes, *remarks)
         known = load_spec(config.model_type or "") is not None or architecture.endswith(".toml")
         return (spec, config, ()) if known else _with_model_type(spec, config, "--architecture")
     if checkpoint.config is None:
@@ -136,26 +139,38 @@ def _find_t5x_spec(
     The variables of T5 and mT5 have the same names: mT5's vocabulary tells them apart.
 
     Raises:
-        ArchitectureError: No architecture has these names and shapes.
+        ArchitectureError: No architecture has these names and shapes, or the gin file has a value that no T5 has.
     """
     names = checkpoint.in_layout(layout)
+    remarks = _check_gin(checkpoint, layout, config)
     fitting = [spec for spec in marked_specs(names, layout) if fits(spec)]
     if not fitting:
         raise ArchitectureError(
             "no architecture of T5X has the sizes that the gin file says",
             file=config.file,
+            found=describe_sizes(config.values),
             hint="give the config.json of the same model for transformers with --config",
         )
     ranked = sorted(fitting, key=lambda spec: _has_own_vocabulary(spec, names))
     spec = ranked[-1]
     found = with_t5x_config(checkpoint, layout, spec, config)
-    return _with_model_type(spec, found, "the names and shapes of the tensors")
+    spec, found, notes = _with_model_type(spec, found, "the names and shapes of the tensors")
+    return spec, found, (*notes, *remarks)
+
+
+def _check_gin(checkpoint: Checkpoint, layout: str, config: Config) -> tuple[str, ...]:
+    """Checks the fields of the gin file that a tree of T5X has for a config; returns notes on them."""
+    shapes = {name: ref.shape for name, ref in checkpoint.in_layout(layout).items()}
+    embedding = [shape for name, shape in shapes.items() if name.endswith(T5X_EMBEDDING)]
+    if config.file is None or not embedding:
+        return ()
+    return check_t5x_settings(config.file, shapes, embedding[0])
 
 
 def _has_own_vocabulary(spec: ArchitectureSpec, refs: Mapping[str, TensorRef]) -> tuple[bool, bool]:
     """Whether a tree has the vocabulary of an architecture's published models, and whether it is T5, which ByT5 is too."""
-    rows = next(ref.shape[0] for name, ref in refs.items() if name.endswith(T5X_EMBEDDING))
-    return spec.defaults.get("vocab_size") == rows, spec.model_type == "t5"
+    shapes = (ref.shape for name, ref in refs.items() if name.endswith(T5X_EMBEDDING))
+    return spec.defaults.get("vocab_size") == next(shapes)[0], spec.model_type == "t5"
 
 
 def with_t5x_config(

@@ -112,7 +112,9 @@ def _label_note(config: Config, edits: Mapping[str, object], size: int) -> str:
     labels, number = config.values.get("id2label"), config.values.get(_LABELS)
     claims = [f"num_labels {number}"] if number is not None else []
     claims += [f"{len(labels)} names in id2label"] if isinstance(labels, Mapping) else []
-    note = f"the classifier has {size} rows and config.json says {' and '.join(claims) or 'nothing of it'}: {size} is written"
+    # A number that was made on reading is that of a KerasHub preset, whose task says it.
+    file = "task.json" if {"id2label", _LABELS} & {*config.edits} else "config.json"
+    note = f"the classifier has {size} rows and {file} says {' and '.join(claims) or 'nothing of it'}: {size} is written"
     own = [str(name) for name in labels.values()] if isinstance(labels, Mapping) else []
     lost = [name for name in own if not name.startswith("LABEL_")] if "id2label" in edits else []
     return (

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from equipoise.convert.architectures import name_templates
+from equipoise.convert.architectures import expressions, name_templates
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Expansion
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.core.arrays import Shape
+from equipoise.convert.core.errors import ArchitectureError
+from equipoise.convert.core.rules import Rule
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.layouts import layout_module
 from equipoise.convert.layouts.base import LayoutView
@@ -63,6 +65,61 @@ def layout_view(expansion: Expansion, layout: str) -> LayoutView:
     """Returns how a layout names and stores the parameters of a class."""
     view: LayoutView = layout_module(layout).view(expansion)
     return view
+
+
+def check_config(expansion: Expansion, class_name: str, layout: str) -> None:
+    """Checks that a class of a layout computes what a config says, where the layout's files say it in words of their own.
+
+    Raises:
+        ArchitectureError: They compute something else.
+    """
+    make = getattr(layout_module(layout), "config_files", None)
+    if make is not None:
+        make(expansion.spec.model_type, class_name, expansion.config, "")
+
+
+def stored_shapes(rule: Rule, expansion: Expansion, layout: str) -> tuple[Shape, ...]:
+    """Returns the shapes that a layout stores for the parameters of a rule.
+
+    Raises:
+        ArchitectureError: They do not fit, e.g. where the heads of a config do not divide its width.
+    """
+    shapes = tuple(expansion.parameters[name].shape for name in rule.sources)
+    try:
+        return rule.shapes(shapes)
+    except ValueError as error:
+        fields = ", ".join(_describe_fields(rule, expansion, layout))
+        raise ArchitectureError(
+            f"the config does not fit the layout {layout}, which splits or joins axes by it",
+            file=expansion.config.file,
+            tensor=rule.sources[0],
+            expected=str(error).removeprefix("expected ").partition(", found")[0],
+            found=f"{', '.join(str(list(shape)) for shape in shapes)}; {fields}",
+        ) from error
+
+
+def _describe_fields(rule: Rule, expansion: Expansion, layout: str) -> Iterator[str]:
+    """Yields the fields of the config, with their values, that the operations of a rule depend on."""
+    spec = expansion.spec
+    section = spec.layouts.get(layout.replace("-", "_"), spec.layouts.get(layout, {}))
+    templates = {expansion.parameters[name].template for name in rule.sources}
+    several = [one["ops"] for one in section.get("rules", ()) if templates & {*one["sources"]}]
+    own = [ops for name, ops in section.get("ops", {}).items() if name in templates]
+    texts = [ops.get("to", ()) if isinstance(ops, Mapping) else ops for ops in (*own, *several)]
+    names = [name for ops in texts for text in ops for name in _field_names(text)]
+    names = [one for name in names for one in _field_names(spec.let.get(name, name))]
+    theirs = section.get("keras", {}).get("config", {})
+    for name in dict.fromkeys(names):
+        try:
+            value = expansion.config.with_defaults(spec.defaults).lookup(name)
+        except ArchitectureError:
+            continue
+        names_there = [field for field, text in theirs.items() if text == name]
+        yield f"{name} {value!r}" + (f" ({names_there[0]} in KerasHub)" if names_there else "")
+
+
+def _field_names(text: str) -> Iterator[str]:
+    return expressions.dotted_names(expressions.parse_expression(text))
 
 
 def match_class(expansion: Expansion, layout: str, names: Iterable[str]) -> ClassMatch:
@@ -184,12 +241,8 @@ class MatchedCheckpoint:
         """Returns the tensors whose shape is not the one that the config says, each with that shape."""
         found = []
         for rule in self.match.view.rules:
-            shapes = rule.shapes(self.shapes(rule.sources))
+            shapes = stored_shapes(rule, self.expansion, self.match.layout)
             for stored, expected in zip(rule.targets, shapes, strict=True):
                 if stored in self.match.stored and self.ref(stored).shape != expected:
                     found.append((self.ref(stored), expected))
         return found
-
-    def shapes(self, parameters: Sequence[str]) -> tuple[Shape, ...]:
-        """Returns the shapes of parameters, in PyTorch's axis order."""
-        return tuple(self.expansion.parameters[name].shape for name in parameters)

@@ -19,7 +19,11 @@ from equipoise.convert.checkpoints.match_notes import (
     notes_on_wrappers,
     unproven_layouts,
 )
-from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
+from equipoise.convert.checkpoints.matching import (
+    MatchedCheckpoint,
+    layout_view,
+    stored_shapes,
+)
 from equipoise.convert.checkpoints.preset_files import notes_on_companions
 from equipoise.convert.checkpoints.sentence_modules import notes_on_left_files
 from equipoise.convert.conversion.coverage import CoverageLedger, expand_patterns
@@ -28,9 +32,9 @@ from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan, PlanTarge
 from equipoise.convert.conversion.routes import find_format, find_route
 from equipoise.convert.conversion.shards import group_aliases, split_shards
 from equipoise.convert.conversion.source_checks import (
+    check_class,
     check_has_tensors,
     check_source,
-    describe_missing_class,
     empty_tensors_cause,
     leave_head_out,
     replicated_cause,
@@ -43,7 +47,6 @@ from equipoise.convert.core.tensor import (
     dtype_named,
     first_float_dtype,
 )
-from equipoise.convert.layouts import is_plugin
 
 _NO_MODEL_TYPE = (
     "config.json has no model type, which AutoConfig needs; --architecture NAME writes it"
@@ -232,7 +235,7 @@ class _Planner:
         cls = self.expansion.cls
         source_layout = self.source.match.layout
         message = f"cannot convert this {cls.name} from {source_layout} to {self.target.layout}:"
-        self._check_target_has_class()
+        check_class(self.expansion, self.target.layout, self.ledger)
         if not self.partial:
             check_source(self.source, self.target.layout, self.ledger)
         self.ledger.raise_problems(message, self.checkpoint.path)
@@ -259,11 +262,6 @@ class _Planner:
             tuple(self._notes()),
         )
 
-    def _check_target_has_class(self) -> None:
-        layout = self.target.layout
-        if layout not in self.expansion.cls.names and not is_plugin(layout):
-            self.ledger.add_problem(describe_missing_class(self.expansion, layout))
-
     def _steps(self) -> list[Step]:
         """Returns one step for every group of target rules, with the source's rules composed in."""
         to_parameters: dict[Rule, None] = {}
@@ -272,6 +270,7 @@ class _Planner:
         for rule in self.view.rules:
             if all(is_omittable(self.view, name) for name in rule.sources):
                 continue
+            stored_shapes(rule, self.expansion, self.target.layout)
             origins = [self.source.origin_to_copy(name) for name in rule.sources]
             if all(origin is not None for origin in origins):
                 for name, origin in zip(rule.sources, origins, strict=True):
@@ -304,7 +303,7 @@ class _Planner:
             return None
         own = self.view.dtypes.get(parameter.name, parameter.dtype)
         dtype = dtype_named(own) if own else self._float_dtype()
-        (shape,) = rule.shapes((parameter.shape,))
+        (shape,) = stored_shapes(rule, self.expansion, self.target.layout)
         header = self.target.header(rule.targets[0], shape, dtype)
         self.ledger.add_computed(header.name, parameter.absent or generator)
         if parameter.absent:

@@ -9,7 +9,13 @@ from dataclasses import replace
 from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.architectures.spec import ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.matching import ClassMatch, MatchedCheckpoint, match_class
+from equipoise.convert.checkpoints.matching import (
+    ClassMatch,
+    MatchedCheckpoint,
+    check_config,
+    match_class,
+    stored_shapes,
+)
 from equipoise.convert.conversion.coverage import CoverageLedger
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import CheckpointError
@@ -18,7 +24,7 @@ from equipoise.convert.files.file_names import TASK_PREFIX
 from equipoise.convert.folders.keras_task import read_task
 from equipoise.convert.folders.quantization import dequantization_advice
 from equipoise.convert.folders.weight_files import shard_count
-from equipoise.convert.layouts import COMPLETE_LAYOUTS, may_hold_any_class
+from equipoise.convert.layouts import COMPLETE_LAYOUTS, is_plugin, may_hold_any_class
 
 _GOOGLE_NAMES = re.compile(r"(^|/)(layer_\d+|block_\d+|group_\d+|inner_group_\d+)/")
 """Layers as BERT, ALBERT, ELECTRA and T5 name them in TensorFlow 1; Keras' names have ``layer_._0``."""
@@ -207,7 +213,7 @@ def _expected_shape(source: MatchedCheckpoint, stored: str) -> Shape:
     """Returns the shape that the source's layout should have under a stored name."""
     for rule in source.match.view.rules:
         if stored in rule.targets:
-            shapes = rule.shapes(source.shapes(rule.sources))
+            shapes = stored_shapes(rule, source.expansion, source.match.layout)
             return shapes[rule.targets.index(stored)]
     raise KeyError(stored)
 
@@ -223,7 +229,23 @@ def _check_shapes(misfits: Misfits, ledger: CoverageLedger) -> None:
         )
 
 
-def describe_missing_class(expansion: Expansion, layout: str) -> str:
+def check_class(expansion: Expansion, layout: str, ledger: CoverageLedger) -> None:
+    """Adds a problem if a layout does not have a class, where the class that it has computes what the config says.
+
+    Raises:
+        ArchitectureError: That class computes something else.
+    """
+    if is_plugin(layout):
+        return
+    cls = expansion.cls
+    is_known = layout in cls.names
+    for entry in [cls] if is_known else _classes_within(expansion, layout)[:1]:
+        check_config(expansion, entry.name, layout)
+    if not is_known:
+        ledger.add_problem(_describe_missing_class(expansion, layout))
+
+
+def _describe_missing_class(expansion: Expansion, layout: str) -> str:
     """Returns the problem that a layout has no such class, with what to do."""
     cls = expansion.cls
     release = " (transformers 4.57.6 is the last release that has such classes)"
@@ -243,7 +265,7 @@ def _describe_smaller(cls: ClassSpec, smaller: ClassSpec) -> str:
 
 
 def _classes_within(expansion: Expansion, layout: str) -> list[ClassSpec]:
-    """Returns the classes of a layout whose modules are some of a class's, the largest first."""
+    """Returns the classes of a layout whose modules are all or some of a class's, the largest first."""
     found = [
         entry
         for entry in expansion.spec.classes.values()

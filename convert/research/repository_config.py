@@ -7,9 +7,7 @@ A field whose expression asks for something that is not there is left to the def
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,10 @@ from equipoise.convert.architectures import expressions
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.spec import ArchitectureSpec
 from equipoise.convert.core.arrays import Shape
-from equipoise.convert.core.errors import ArchitectureError, CheckpointError
+from equipoise.convert.core.errors import ArchitectureError
+from equipoise.convert.research.gin_file import read_bindings
 
 GIN_SUFFIX = ".gin"
-MAX_GIN_BYTES = 4 << 20
-
-_BINDING = re.compile(r"(?:[\w.]+/)*(?P<name>[\w.]+)[ \t]*=[ \t]*(?P<value>.+)")
-_BLOCK = re.compile(r"(?:[\w.]+/)*(?P<name>[\w.]+):[ \t]*(?:#.*)?")
-_MACRO = re.compile(r"%(\w+)[ \t]*(?:#.*)?")
 
 
 def is_gin(config: Config) -> bool:
@@ -33,58 +27,18 @@ def is_gin(config: Config) -> bool:
 
 
 def read_gin(path: Path) -> Config:
-    """Reads the settings of a gin file: macros by name, parameters by the last part of their scope.
-
-    ``decoder/DenseReluDense.activation = ['gelu', 'linear']`` is the field ``DenseReluDense.activation``, and so is ``activation = ...`` below
-    ``decoder/DenseReluDense:``. ``%NAME`` is what the file binds to that name. Other values that are no literals are left out; nothing
-    is evaluated, imported or included.
+    """Reads the settings of a gin file: its macros, and parameters of classes as tables; values that are no literals are left out.
 
     Raises:
         CheckpointError: It is not text, or is too long.
     """
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_GIN_BYTES + 1)
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError("a gin file is text", file=path, found=str(error)) from error
-    if len(raw) > MAX_GIN_BYTES:
-        raise CheckpointError(f"a gin file has at most {MAX_GIN_BYTES >> 20} MiB", file=path)
-    texts = dict(_bindings(text.replace("\\\n", " ")))
     values: dict[str, Any] = {}
-    for name, bound in texts.items():
-        macro = _MACRO.fullmatch(bound)
-        value = _literal(texts.get(macro[1], "") if macro else bound)
-        if value is None:
-            continue
-        *scopes, last = name.split(".")
-        table = values.setdefault(scopes[-1], {}) if scopes else values
-        if isinstance(table, dict):
-            table[last] = value
-    return Config(values, path)
-
-
-def _bindings(text: str) -> Iterator[tuple[str, str]]:
-    """Yields what a gin file binds: dotted names and the texts of their values, those in blocks below a name too."""
-    block = ""
-    for line in text.splitlines():
-        if header := _BLOCK.fullmatch(line):
-            block = f"{header['name']}."
-        elif found := _BINDING.fullmatch(line.strip()):
-            is_inside = line[:1].isspace()
-            if not is_inside or block:
-                yield (block if is_inside else "") + found["name"], found["value"]
-        elif line.strip() and not line[:1].isspace():
-            block = ""
-
-
-def _literal(text: str) -> Any:
-    """Returns the value of a Python literal, tuples as lists; None for anything else."""
-    try:
-        value = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    return list(value) if isinstance(value, tuple) else value
+    for name, binding in read_bindings(path).items():
+        first, _, last = name.rpartition(".")
+        table = values.setdefault(first, {}) if first else values
+        if binding.value is not None and isinstance(table, dict):
+            table[last] = binding.value
+    return Config({name: value for name, value in values.items() if value != {}}, path)
 
 
 def translate(

@@ -327,7 +327,6 @@ def test_gin_files(tmp_path: Path) -> None:
         "num_layers": 6,
         "rate": 1e-3,
         "big": 7,
-        "DenseReluDense": {"activation": ["gelu", "linear"]},
     }
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(CheckpointError, match="a gin file is text"):

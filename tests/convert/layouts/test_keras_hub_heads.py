@@ -169,8 +169,14 @@ def test_the_detector_of_a_video_model_is_found_by_its_name(tmp_path: Path) -> N
         ("{", "not valid JSON"),
         ("[]", "is not an object"),
         ('{"class_name": ["x"], "config": {}}', "no class of transformers here has the head"),
-        ('{"class_name": "BertTextClassifier", "config": {"num_classes": -1}}', "is not a size"),
-        ('{"class_name": "BertTextClassifier", "config": {"num_classes": true}}', "is not a size"),
+        (
+            '{"class_name": "BertTextClassifier", "config": {"num_classes": -1}}',
+            "num_classes: a positive",
+        ),
+        (
+            '{"class_name": "BertTextClassifier", "config": {"num_classes": true}}',
+            "num_classes: a positive",
+        ),
     ],
 )
 def test_a_task_that_is_none_is_bad_input(
@@ -187,7 +193,7 @@ def test_a_task_that_is_none_is_bad_input(
 def test_a_number_of_labels_that_no_head_has_is_corrected(tmp_path: Path) -> None:
     preset = preset_with("bert+classifier", "BertTextClassifier", tmp_path, num_classes=10**12)
     manifest = convert(preset, tmp_path / "out", to="pytorch")
-    assert "the classifier has 5 rows" in str(manifest.values["notes"])
+    assert "the classifier has 5 rows and task.json says" in str(manifest.values["notes"])
 
 
 def test_a_head_beside_shards_is_read(tmp_path: Path) -> None:
