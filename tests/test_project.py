@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("convert", "exporters", "validators", "fleet", "cli")
 FOLDERS = (*SHIPPED, "fixtures")
-BASE = {"numpy", "ml_dtypes", "safetensors", "h5py", "msgpack", "blake3"}
+BASE = {"numpy", "ml_dtypes", "safetensors", "h5py", "msgpack", "blake3", "google_crc32c"}
 
 
 def settings() -> dict[str, object]:

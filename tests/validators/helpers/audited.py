@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
+from equipoise.convert.containers._bundle.encoding import encode_entry
+from equipoise.convert.containers._bundle.entries import NON_NUMERIC_DTYPES, parse_entry
+from equipoise.convert.containers._bundle.sorted_table import SortedTable
+from equipoise.convert.containers._bundle.table_writer import table_bytes
+from equipoise.convert.core.hashing import masked_crc32c
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.validators.audit.audit import Auditor
 from equipoise.validators.audit.content.report import AuditReport
@@ -55,3 +61,18 @@ def patch_bytes(folder: Path, changes: Mapping[bytes, bytes]) -> None:
             edited[place : place + len(old)] = changes[old]
         if places:
             path.write_bytes(bytes(edited))
+            prefix, is_bundle, _ = path.name.partition(".data-00000-of-00001")
+            if is_bundle:
+                _store_checksums(path.with_name(f"{prefix}.index"), bytes(edited))
+
+
+def _store_checksums(index: Path, data: bytes) -> None:
+    """Stores the checksums of changed variables, as TensorFlow would: it refuses those whose checksum is wrong."""
+    entries = []
+    for key, value in SortedTable(index).entries():
+        entry = parse_entry(value) if key else None
+        if entry is not None and entry.dtype not in NON_NUMERIC_DTYPES:
+            crc = masked_crc32c(data[entry.offset : entry.offset + entry.size])
+            value = encode_entry(replace(entry, crc=crc))
+        entries.append((key, value))
+    index.write_bytes(table_bytes(entries))
