@@ -190,18 +190,21 @@ jobs = [Job("say", "first"), Job("sleep", "second"), Job("say", "third")]
 settings = RunSettings(Path({str(tmp_path / "out")!r}), retries=0, worker={STAND_IN!r})
 run_fleet(Fleet(jobs, settings, workers=1), lambda result, *_: print(result["summary"]["pid"], flush=True))
 """
-    driver = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    assert driver.stdout is not None
-    pid = int(driver.stdout.readline())
-    time.sleep(0.3)
-    driver.send_signal(signal.SIGINT)
-    _, words = driver.communicate(timeout=10)
+    ) as driver:
+        try:
+            assert driver.stdout is not None
+            pid = int(driver.stdout.readline())
+            time.sleep(0.3)
+            driver.send_signal(signal.SIGINT)
+            _, words = driver.communicate(timeout=60)
+        finally:
+            driver.kill()
     assert "KeyboardInterrupt" in words
     assert not Path(f"/proc/{pid}").exists()
     assert counts(tmp_path / "out") == {"ok": 1}
