@@ -101,7 +101,7 @@ def _run_fleet(
     from equipoise.fleet.running.worker_process import Limits
     from equipoise.fleet.status import fleet_status
 
-    _check_options(name, options, is_folder=Path(job_list).is_dir())
+    _check_options(name, options, is_complete=Path(job_list).is_dir())
     jobs = read_jobs(name, job_list, options)
     # One of those with the same options stands for all: there may be a hundred thousand.
     options_of = {tuple(one for one in job.arguments if one[:1] == "-"): job for job in jobs}
@@ -127,8 +127,13 @@ def _run_fleet(
     return codes[0] if codes else _run.EXIT_OK
 
 
-def _check_options(name: str, options: tuple[str, ...], *, is_folder: bool) -> None:
-    """Checks the options of all jobs as the command itself does; the lines of a file may have those that are missing.
+def _check_options(name: str, options: tuple[str, ...], *, is_complete: bool) -> None:
+    """Checks options as the command itself does.
+
+    Args:
+        name: The command.
+        options: The options.
+        is_complete: Whether none may be missing; those of all jobs of a file may be in its lines.
 
     Raises:
         UsageError: It does not know them.
@@ -142,7 +147,7 @@ def _check_options(name: str, options: tuple[str, ...], *, is_folder: bool) -> N
     try:
         command.make_context(name, [*paths, *options], parent=context)
     except click.MissingParameter:
-        if is_folder:
+        if is_complete:
             raise
 
 
@@ -160,7 +165,7 @@ def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
                 f"the option {one} does not belong to jobs of a fleet",
                 hint="`equipoise fleet report` writes JSON and HTML over all jobs",
             )
-    _check_options(name, arguments, is_folder=True)
+    _check_options(name, arguments, is_complete=True)
 
 
 def _tell(result: dict[str, Any], number: int, count: int) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.errors import InputError
-from equipoise.fleet.core.job_list import source_identity
-from equipoise.fleet.core.jobs import Job, installed_software
+from equipoise.fleet.core.job_list import make_job
+from equipoise.fleet.core.jobs import Job
 from equipoise.fleet.core.store import ResultStore
 from equipoise.fleet.core.unfinished import unfinished_run
 from equipoise.fleet.drive import Fleet, run_fleet
@@ -57,9 +57,8 @@ def validate_models(
     Raises:
         InputError: There is no model, or no program where some are named.
     """
-    folders = model_folders(matrix.models)
-    _check_artifacts(matrix, folders)
-    jobs = [_job(matrix, folder) for folder in folders]
+    jobs = [_job(matrix, folder) for folder in model_folders(matrix.models)]
+    _check_artifacts(matrix, jobs)
     with unfinished_run(cache_folder() / "matrix", jobs) as results:
         rows: dict[str, ModelRow] = {}
 
@@ -80,33 +79,25 @@ def validate_models(
         yield [rows[job.key] for job in jobs]
 
 
-def _check_artifacts(matrix: Matrix, folders: Sequence[Path]) -> None:
+def _job(matrix: Matrix, folder: Path) -> Job:
+    programs = find_programs(matrix.artifacts / folder.name) if matrix.artifacts else []
+    paths = [os.fspath(path) for path in programs]
+    return make_job("validate", os.fspath(folder), paths, matrix.arguments)
+
+
+def _check_artifacts(matrix: Matrix, jobs: Sequence[Job]) -> None:
     """Checks that the folder of programs has some for a model.
 
     Raises:
         InputError: It has none.
     """
-    if matrix.artifacts is None:
-        return
-    if not any(find_programs(matrix.artifacts / folder.name) for folder in folders):
+    found = any(len(job.arguments) > len(matrix.arguments) for job in jobs)
+    if matrix.artifacts is not None and not found:
         raise InputError(
             "no programs for any of the models",
             file=matrix.artifacts,
-            expected=f"a folder with programs for each model, e.g. {folders[0].name}/",
+            expected=f"a folder with programs for each model, e.g. {Path(jobs[0].source).name}/",
         )
-
-
-def _job(matrix: Matrix, folder: Path) -> Job:
-    artifacts = find_programs(matrix.artifacts / folder.name) if matrix.artifacts else []
-    paths = [os.fspath(path) for path in artifacts]
-    source = os.fspath(folder)
-    return Job(
-        "validate",
-        source,
-        (*paths, *matrix.arguments),
-        source_identity(source, paths),
-        installed_software("validate"),
-    )
 
 
 def _row(result: dict[str, Any], results: Path) -> ModelRow:

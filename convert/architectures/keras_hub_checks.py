@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 from equipoise.convert.core.errors import ArchitectureError
 from equipoise.convert.core.framework_types import JsonValue
@@ -14,16 +15,16 @@ _OWN_OF_A_LAYER = frozenset(("name", "trainable", "dtype", "build_config", "comp
 """Fields that every layer has, which two files may say differently."""
 
 
-def _is_number(value: JsonValue) -> bool:
+def _is_number(value: JsonValue) -> TypeGuard[float]:
     return type(value) in (int, float)
 
 
 def _is_rate(value: JsonValue) -> bool:
-    return isinstance(value, int | float) and _is_number(value) and 0 <= value < 1
+    return _is_number(value) and 0 <= value < 1
 
 
 def _is_epsilon(value: JsonValue) -> bool:
-    return isinstance(value, int | float) and _is_number(value) and 0 < value < 1
+    return _is_number(value) and 0 < value < 1
 
 
 def _is_count(value: JsonValue) -> bool:

@@ -73,18 +73,18 @@ def read_keras_hub_config(config: Config, task: Mapping[str, JsonValue] | None =
     if task and config.file is not None and task_file is not None:
         check_backbone(task, config.values, task_file, config.file)
     head = _find_task(table, task or {})
-    (key, *_) = (head[0],) if head else table["classes"]
+    key = head[0] if head else next(iter(table["classes"]))
     values: dict[str, JsonValue] = {
         "model_type": spec.model_type,
         "architectures": [spec.classes[key].name],
     }
     if head:
-        check_ranges(head[2], head[1].get("config", {}), task_file)
-        _read_fields(values, head[1], head[2], spec)
+        _, entry, theirs = head
+        check_ranges(theirs, entry.get("config", {}), task_file)
+        _read_fields(values, entry, theirs, spec)
         _name_labels(values)
-    _read_fields(
-        values, table, own, spec
-    )  # what the backbone says wins: a task that says otherwise is refused
+    # What the backbone says wins: a task that says otherwise is refused.
+    _read_fields(values, table, own, spec)
     read = Config(values, config.file, edits=values)
     lookup = field_lookup(spec, read)
     check_same(dict(make_fields(table["config"], lookup)), own, name, config)

@@ -47,14 +47,7 @@ def read_jobs(command: Command, job_list: str, arguments: Sequence[str] = ()) ->
     for entry in entries:
         artifacts = [str(one) for one in entry.get("artifacts") or ()]
         own = option_arguments(entry.get("options") or {})
-        source = unambiguous(entry["source"])
-        job = Job(
-            command,
-            source,
-            (*artifacts, *arguments, *own),
-            source_identity(source, artifacts),
-            installed_software(command),
-        )
+        job = make_job(command, entry["source"], artifacts, (*arguments, *own))
         jobs.setdefault(job.key, job)
     if not jobs:
         raise InputError(
@@ -63,7 +56,23 @@ def read_jobs(command: Command, job_list: str, arguments: Sequence[str] = ()) ->
     return list(jobs.values())
 
 
-def unambiguous(source: str) -> str:
+def make_job(
+    command: Command, source: str, artifacts: Sequence[str] = (), arguments: Sequence[str] = ()
+) -> Job:
+    """Returns the job of a command of Equipoise on a source as it is now.
+
+    Args:
+        command: What is done.
+        source: A path, or an id of the Hub.
+        artifacts: Paths of programs, which come first on the command line.
+        arguments: The other arguments.
+    """
+    source = _unambiguous(source)
+    identity = source_identity(source, artifacts)
+    return Job(command, source, (*artifacts, *arguments), identity, installed_software(command))
+
+
+def _unambiguous(source: str) -> str:
     """Returns a source whose path cannot be taken for an id of the Hub, now and when it is gone: ``./owner/name``."""
     is_here = os.path.lexists(source) and not source.startswith(HUB_SCHEME)
     return f"./{source}" if is_here and parse_hub_id(source) is not None else source

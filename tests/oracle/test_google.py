@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import google_worker
 import numpy as np
@@ -42,6 +43,24 @@ def write_folders(case: GoogleCase, oracle: WorkerProcess, scratch: Path) -> tup
     return folder, weights / "model.ckpt"
 
 
+def load(case: GoogleCase, oracle: WorkerProcess, prefix: Path, output: Path) -> dict[str, Any]:
+    """Returns the tensors that the loader of 4.57.6 makes of a checkpoint, by PyTorch's names."""
+    oracle.call(
+        google_worker.__file__,
+        "load",
+        model=case.model,
+        config=dict(case.config),
+        loader=case.loader,
+        prefix=str(prefix),
+        output=str(output),
+        arguments=dict(case.arguments),
+        call=case.call,
+        lent=dict(case.lent),
+    )
+    found: dict[str, Any] = load_file(output)
+    return found
+
+
 def _our_name(case: GoogleCase, name: str) -> str:
     """Returns the name that Equipoise's class has for a parameter of the class that the loader filled."""
     module, _, leaf = name.rpartition(".")
@@ -55,23 +74,11 @@ def test_tensors_are_those_of_the_loader(
     # Most loaders stumble over slots of other optimizers and take moving averages for weights: they get the weights alone.
     folder, weights = write_folders(case, oracle, tmp_path)
     prefix = folder / "model.ckpt" if case.takes_averages else weights
-    expected_file = tmp_path / "expected.safetensors"
-    oracle.call(
-        google_worker.__file__,
-        "load",
-        model=case.model,
-        config=dict(case.config),
-        loader=case.loader,
-        prefix=str(prefix),
-        output=str(expected_file),
-        arguments=dict(case.arguments),
-        call=case.call,
-        lent=dict(case.lent),
-    )
+    loaded = load(case, oracle, prefix, tmp_path / "expected.safetensors")
     convert(folder, tmp_path / "out", to="pytorch", architecture=case.architecture)
     stored = load_file(tmp_path / "out" / "model.safetensors")
     found = {name.removeprefix(case.below): value for name, value in stored.items()}
-    expected = {_our_name(case, name): value for name, value in load_file(expected_file).items()}
+    expected = {_our_name(case, name): value for name, value in loaded.items()}
     unread = [name for name in found if name.endswith(case.unread_endings or "!")]
     assert found.keys() - expected.keys() == {*case.unread, *unread} - expected.keys()
     assert not expected.keys() & set(case.unread)
@@ -105,23 +112,10 @@ def test_loaders_read_what_is_written(
     folder, weights = write_folders(case, oracle, tmp_path)
     convert(folder, tmp_path / "there", to="pytorch", architecture=case.architecture)
     convert(tmp_path / "there", tmp_path / "back", to="google", architecture=case.architecture)
-    loaded = []
-    for number, prefix in enumerate((weights, tmp_path / "back" / "model.ckpt")):
-        output = tmp_path / f"{number}.safetensors"
-        oracle.call(
-            google_worker.__file__,
-            "load",
-            model=case.model,
-            config=dict(case.config),
-            loader=case.loader,
-            prefix=str(prefix),
-            output=str(output),
-            arguments=dict(case.arguments),
-            call=case.call,
-            lent=dict(case.lent),
-        )
-        loaded.append(load_file(output))
-    expected, found = loaded
+    expected, found = (
+        load(case, oracle, prefix, tmp_path / f"{number}.safetensors")
+        for number, prefix in enumerate((weights, tmp_path / "back" / "model.ckpt"))
+    )
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)

@@ -52,10 +52,8 @@ def generate(
         processors, zero after the end of a sample. Beam search adds ``sequences_scores`` and ``sequences_gaps``.
     """
     settings = generation_settings(model, options)
-    had_prompt = "decoder_input_ids" in arrays
-    arrays = with_prompt(runner, arrays, settings)
-    if PIPELINE in options and not had_prompt and "decoder_input_ids" in arrays:
-        _check_start(model, arrays["decoder_input_ids"])
+    vocabulary = _decoder_vocabulary(model) if PIPELINE in options else None
+    arrays = with_prompt(runner, arrays, settings, vocabulary)
     settings = _with_encoder_tokens(settings, arrays)
     is_forced = follow is not None and bool(options.get(TEACHER_FORCING))
     rows = max(settings.num_beams, settings.num_return_sequences)
@@ -105,20 +103,11 @@ def generation_settings(
     return replace(settings, times=time_rules(model, options)) if is_whisper(model) else settings
 
 
-def _check_start(model: ModelFolder, prompt: Array) -> None:
-    """Checks that the model has the token that the decoder starts with.
-
-    Raises:
-        InputError: It is beyond the vocabulary.
-    """
+def _decoder_vocabulary(model: ModelFolder) -> int | None:
+    """Returns how many tokens the decoder knows; None if its config does not say."""
     config = model.config.get("decoder") or model.config.get("text_config") or model.config
     size = config.get("decoder_vocab_size") or config.get("vocab_size")
-    if size is not None and not (prompt >= 0).all() & (prompt < size).all():
-        raise InputError(
-            "the decoder cannot start with a token beyond the vocabulary (decoder_start_token_id, or bos_token_id)",
-            found=int(prompt[0, 0]),
-            expected=f"less than {size}",
-        )
+    return None if size is None else int(size)
 
 
 def _task_params(model: ModelFolder, task: str) -> Mapping[str, CallOption]:
@@ -141,12 +130,21 @@ def _with_encoder_tokens(
 
 
 def with_prompt(
-    runner: Runner, arrays: Mapping[str, Array], settings: GenerationSettings
+    runner: Runner,
+    arrays: Mapping[str, Array],
+    settings: GenerationSettings,
+    vocabulary: int | None,
 ) -> Arrays:
     """Adds ``decoder_input_ids`` with the start token if the model has an encoder and the inputs lack them.
 
+    Args:
+        runner: The model.
+        arrays: Its inputs.
+        settings: The settings, which name the token.
+        vocabulary: How many tokens the decoder knows; None is not checked.
+
     Raises:
-        InputError: The settings name no start token, or several.
+        InputError: The settings name no start token, several, or one beyond the vocabulary.
     """
     if "decoder_input_ids" in arrays or "decoder_input_ids" not in runner.accepts:
         return dict(arrays)
@@ -157,6 +155,12 @@ def with_prompt(
             found=str(list(settings.start_token_ids)) if settings.start_token_ids else "none",
         )
     (start,) = settings.start_token_ids
+    if vocabulary is not None and not 0 <= start < vocabulary:
+        raise InputError(
+            "the decoder cannot start with a token beyond the vocabulary (decoder_start_token_id, or bos_token_id)",
+            found=start,
+            expected=f"less than {vocabulary}",
+        )
     return {**arrays, "decoder_input_ids": np.full((samples, 1), start, dtype=np.int64)}
 
 

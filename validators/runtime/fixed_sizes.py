@@ -85,8 +85,9 @@ class FixedSizeRunner(ForwardingRunner):
         outputs = self._runner.run(fitted, **kwargs)
         if all(fitted[name].shape == inputs[name].shape for name in inputs):
             return outputs
-        self._check_rows(inputs, fitted)
-        return {name: self._cut(name, value, inputs, fitted) for name, value in outputs.items()}
+        rows = self._rows_by_fitted(inputs, fitted)
+        tokens = inputs[MASK].shape[1] if MASK in inputs else None
+        return {name: self._cut(name, value, rows, tokens) for name, value in outputs.items()}
 
     def step(
         self,
@@ -129,32 +130,30 @@ class FixedSizeRunner(ForwardingRunner):
         rows: Array = value[np.arange(wanted[0]) % len(value)]
         return rows
 
-    def _check_rows(self, inputs: Mapping[str, Array], fitted: Mapping[str, Array]) -> None:
-        """Checks that the number of an output's rows says whose rows they are.
+    def _rows_by_fitted(
+        self, inputs: Mapping[str, Array], fitted: Mapping[str, Array]
+    ) -> dict[int, int]:
+        """Returns the number of rows that the program ran -> how many of them are the inputs'.
 
         Raises:
-            InputError: Two inputs of other numbers of rows were fitted to the same number.
+            InputError: Two inputs of other numbers of rows were fitted to the same number: whose rows an output has cannot be told.
         """
         rows: dict[int, int] = {}
         for name, value in inputs.items():
             if value.ndim and rows.setdefault(len(fitted[name]), len(value)) != len(value):
                 raise self._mismatch(name, value)
+        return rows
 
-    def _cut(
-        self, name: str, value: Array, inputs: Mapping[str, Array], fitted: Mapping[str, Array]
-    ) -> Array:
-        rows = {len(fitted[one]): len(value) for one, value in inputs.items() if value.ndim}
+    def _cut(self, name: str, value: Array, rows: Mapping[int, int], tokens: int | None) -> Array:
         if value.ndim:
             value = value[: rows.get(len(value))]
         # The scores of images against texts have two axes of rows.
-        if value.ndim == 2 and len(rows) > 1 and value.shape[1] in rows:
-            value = value[:, : rows[value.shape[1]]]
-        if name in self._per_token and MASK in inputs:
-            value = value[:, : inputs[MASK].shape[1]]
-        return value
+        if value.ndim == 2 and len(rows) > 1:
+            value = value[:, : rows.get(value.shape[1])]
+        return value[:, :tokens] if name in self._per_token else value
 
     def _mismatch(self, name: str, value: Array) -> InputError:
-        rows = next(iter(self._sizes[name]))
+        rows = self._sizes[name][0]
         has_more_rows = rows is not None and len(value) > rows
         less = "fewer labels or samples at once" if has_more_rows else "a shorter input"
         sizes = " x ".join("any" if one is None else str(one) for one in self._sizes[name])
