@@ -5,38 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeGuard
 
 from equipoise.convert.core.errors import ArchitectureError
 from equipoise.convert.core.framework_types import JsonValue
+from equipoise.convert.core.json_values import is_number, is_rate, is_size
 
-_MAX_SIZE = 1 << 31
 _OWN_OF_A_LAYER = frozenset(("name", "trainable", "dtype", "build_config", "compile_config"))
 """Fields that every layer has, which two files may say differently."""
 
 
-def _is_number(value: JsonValue) -> TypeGuard[float]:
-    return type(value) in (int, float)
-
-
-def _is_rate(value: JsonValue) -> bool:
-    return _is_number(value) and 0 <= value < 1
-
-
 def _is_epsilon(value: JsonValue) -> bool:
-    return _is_number(value) and 0 < value < 1
-
-
-def _is_count(value: JsonValue) -> bool:
-    return type(value) is int and 0 < value < _MAX_SIZE
+    return is_number(value) and 0 < value < 1
 
 
 def _are_counts(value: JsonValue) -> bool:
-    return all(map(_is_count, value)) if isinstance(value, list) and value else _is_count(value)
+    return all(map(is_size, value)) if isinstance(value, list) and value else is_size(value)
 
 
 _RANGES: tuple[tuple[re.Pattern[str], str, Callable[[JsonValue], bool]], ...] = (
-    (re.compile(r".*drop(out|_path)(_rate)?"), "a number from 0 to below 1", _is_rate),
+    (re.compile(r".*drop(out|_path)(_rate)?"), "a number from 0 to below 1", is_rate),
     (re.compile(r".*(eps|epsilon)"), "a number above 0 and below 1", _is_epsilon),
     (re.compile(r".*num_(\w+_)?heads"), "a positive integer, or several", _are_counts),
     (

@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from equipoise.convert.core.errors import CheckpointError
 
@@ -244,3 +244,21 @@ def to_json_value(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+_MAX_SIZE = 1 << 31
+
+
+def is_size(value: object) -> bool:
+    """Checks whether a value is a positive integer that a tensor may have as a size."""
+    return type(value) is int and 0 < value < _MAX_SIZE
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Checks whether a value is a number; true and false are none."""
+    return type(value) in (int, float)
+
+
+def is_rate(value: object) -> bool:
+    """Checks whether a value is a number from 0 to below 1, as that of a dropout."""
+    return is_number(value) and 0 <= value < 1

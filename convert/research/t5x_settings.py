@@ -9,11 +9,11 @@ from typing import Any
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import ArchitectureError
 from equipoise.convert.core.framework_types import JsonValue
+from equipoise.convert.core.json_values import is_rate, is_size
 from equipoise.convert.research.gin_file import GinBinding, read_bindings
 
 ACTIVATIONS = ("relu", "gelu", "silu", "swish", "tanh", "sigmoid", "relu6", "leaky_relu", "linear")
 """Names that are one function in flax.linen and transformers; ``gelu`` is the approximation, ``gelu_new`` of transformers."""
-_MAX_SIZE = 1 << 31
 _SIZES = (
     ("T5Config.num_encoder_layers", "NUM_ENCODER_LAYERS"),
     ("T5Config.num_decoder_layers", "NUM_DECODER_LAYERS"),
@@ -90,14 +90,6 @@ def _holds(binding: GinBinding, holds: Callable[[JsonValue], bool]) -> bool:
     return binding.is_literal and holds(binding.value)
 
 
-def _is_size(value: JsonValue) -> bool:
-    return type(value) is int and 0 < value < _MAX_SIZE
-
-
-def _is_rate(value: JsonValue) -> bool:
-    return type(value) in (int, float) and isinstance(value, int | float) and 0 <= value < 1
-
-
 def _are_activations(value: JsonValue) -> bool:
     """Whether one activation is named, or one and the linear layer that it gates: the second layer is the linear one in transformers."""
     return (
@@ -109,10 +101,10 @@ def _are_activations(value: JsonValue) -> bool:
     )
 
 
-_SIZE: _Check = ("a positive integer", _is_size)
+_SIZE: _Check = ("a positive integer", is_size)
 _CHECKS: Mapping[str, _Check] = {
     **{name: _SIZE for names in _SIZES for name in names},
-    **dict.fromkeys(_RATES, ("a number from 0 to below 1", _is_rate)),
+    **dict.fromkeys(_RATES, ("a number from 0 to below 1", is_rate)),
     **dict.fromkeys(
         _ACTIVATION_FIELDS,
         (
